@@ -75,6 +75,14 @@ pub(super) struct Input<'a> {
     pub(super) endian: Endian,
 }
 
+impl Input<'_> {
+    /// An integer field of the record.
+    #[inline]
+    pub(super) fn int(self, offset: u16, size: u8, signed: bool) -> Option<u64> {
+        read_int(self.payload, usize::from(offset), usize::from(size), signed, self.endian)
+    }
+}
+
 /// The nodes of one event.
 #[derive(Debug, Default)]
 pub(super) struct Nodes(pub(super) Vec<Node>);
@@ -89,9 +97,7 @@ impl Nodes {
     pub(super) fn eval(&self, id: Id, input: Input<'_>) -> Option<u64> {
         Some(match *self.get(id)? {
             Node::Const(value) => value,
-            Node::Field { offset, size, signed } => {
-                read_int(input.payload, usize::from(offset), usize::from(size), signed, input.endian)?
-            }
+            Node::Field { offset, size, signed } => input.int(offset, size, signed)?,
             Node::Fit(of, int) => int.fit(self.eval(of, input)?),
             Node::Not(of) => u64::from(self.eval(of, input)? == 0),
             Node::Binary { op, a, b, int } => {

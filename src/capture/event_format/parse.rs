@@ -13,7 +13,7 @@ pub(super) fn parse(system: &str, text: &str) -> Result<EventFormat> {
         let message = format!("event format of {} bytes is larger than the limit of {MAX_TEXT}", text.len());
         return Err(Error::new(ErrorKind::Limit, message));
     }
-    let mut lines = Lines { text, at: 0 };
+    let lines = Lines { text, at: 0 };
     let mut name = None;
     let mut id = None;
     let mut print = None;
@@ -96,7 +96,7 @@ struct Decl<'a> {
 }
 
 impl<'a> Decl<'a> {
-    /// `field:TYPE NAME[N];	offset:N;	size:N;	signed:N;`, with tabs or spaces between.
+    /// `field:TYPE NAME[N]; offset:N; size:N; signed:N;`, with tabs or spaces between.
     fn parse(line: &'a str) -> Option<Self> {
         let (_, rest) = line.split_once(':')?;
         let mut parts = rest.split(';');

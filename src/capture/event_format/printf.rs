@@ -219,12 +219,16 @@ pub(super) fn number(
     let negative = conversion == Conversion::Signed && (value as i64) < 0;
     let magnitude = if negative { value.wrapping_neg() } else { value };
     let mut buffer = [0_u8; 24];
+    let mut decimal = itoa::Buffer::new();
     let digits = match conversion {
-        Conversion::Hex => in_base(magnitude, 16, b"0123456789abcdef", &mut buffer),
-        Conversion::UpperHex => in_base(magnitude, 16, b"0123456789ABCDEF", &mut buffer),
-        Conversion::Octal => in_base(magnitude, 8, b"01234567", &mut buffer),
-        _ => in_base(magnitude, 10, b"0123456789", &mut buffer),
+        Conversion::Hex => hex_digits(magnitude, b'a', &mut buffer),
+        Conversion::UpperHex => hex_digits(magnitude, b'A', &mut buffer),
+        Conversion::Octal => octal_digits(magnitude, &mut buffer),
+        _ => decimal.format(magnitude).as_bytes(),
     };
+    if !negative && width == 0 && precision.is_none() && style == Style::default() {
+        return out.extend_from_slice(digits);
+    }
     let sign: &[u8] = match (conversion, negative) {
         (Conversion::Signed, true) => b"-",
         (Conversion::Signed, false) if style.plus => b"+",
@@ -250,13 +254,34 @@ pub(super) fn number(
     }
 }
 
-/// Digits of `value`, written at the end of `buffer`.
+/// Hexadecimal digits of `value`, written to `buffer`; `ten` is the digit for 10.
 #[inline]
-fn in_base<'a>(mut value: u64, base: u64, digits: &[u8], buffer: &'a mut [u8; 24]) -> &'a [u8] {
+fn hex_digits(value: u64, ten: u8, buffer: &mut [u8; 24]) -> &[u8] {
+    // Eight digits at a time: one per byte, then the letters moved to where they stand in ASCII.
+    let eight = |half: u64| {
+        let mut x = half & 0xffff_ffff;
+        x = (x | x << 16) & 0x0000_ffff_0000_ffff;
+        x = (x | x << 8) & 0x00ff_00ff_00ff_00ff;
+        x = (x | x << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let letters = (x + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        (x + 0x3030_3030_3030_3030 + letters * u64::from(ten - b'0' - 10)).to_be_bytes()
+    };
+    let digits = ((64 - value.leading_zeros()).div_ceil(4) as usize).max(1);
+    if let Some((high, rest)) = buffer.split_first_chunk_mut::<8>()
+        && let Some(low) = rest.first_chunk_mut::<8>()
+    {
+        *high = eight(value >> 32);
+        *low = eight(value);
+    }
+    buffer.get(16 - digits..16).unwrap_or(&[])
+}
+
+/// Octal digits of `value`, written to `buffer`.
+fn octal_digits(mut value: u64, buffer: &mut [u8; 24]) -> &[u8] {
     let mut start = buffer.len();
     for (at, slot) in buffer.iter_mut().enumerate().rev() {
-        *slot = digits.get((value % base) as usize).copied().unwrap_or(b'?');
-        value /= base;
+        *slot = b'0' + (value & 7) as u8;
+        value >>= 3;
         start = at;
         if value == 0 {
             break;
@@ -267,6 +292,9 @@ fn in_base<'a>(mut value: u64, base: u64, digits: &[u8], buffer: &'a mut [u8; 24
 
 /// Pads what stands in `out` from `start` on to `width` bytes.
 pub(super) fn pad(start: usize, width: usize, left: bool, out: &mut Vec<u8>) {
+    if width == 0 {
+        return;
+    }
     let length = out.len().saturating_sub(start);
     let gap = width.min(usize::from(MAX_WIDTH)).saturating_sub(length);
     fill(b' ', gap, out);
@@ -289,6 +317,9 @@ pub(super) fn decimal(value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+#[inline]
 fn fill(byte: u8, count: usize, out: &mut Vec<u8>) {
-    out.resize(out.len() + count, byte);
+    if count > 0 {
+        out.resize(out.len() + count, byte);
+    }
 }

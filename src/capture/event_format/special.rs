@@ -20,7 +20,7 @@ pub(super) enum Special {
     /// `function`: `callee <-caller`.
     Function { ip: Place, parent: Place },
     /// `kernel_stack`, `user_stack`: addresses from the innermost on.
-    Stack { from: u16, element: u8 },
+    Stack { from: u16 },
 }
 
 impl Special {
@@ -35,10 +35,9 @@ impl Special {
             "bputs" => place("str").map(|text| Self::Puts { text }),
             "bprint" => place("fmt").zip(place("buf")).map(|(format, arguments)| Self::Printf { format, arguments }),
             "function" => place("ip").zip(place("parent_ip")).map(|(ip, parent)| Self::Function { ip, parent }),
-            "kernel_stack" | "user_stack" => fields.iter().find(|field| &*field.name == "caller").map(|field| {
-                let element = if field.type_name.starts_with("unsigned long") && field.size == 32 { 4 } else { 8 };
-                Self::Stack { from: field.offset, element }
-            }),
+            "kernel_stack" | "user_stack" => {
+                fields.iter().find(|field| &*field.name == "caller").map(|field| Self::Stack { from: field.offset })
+            }
             _ => None,
         };
         special.unwrap_or(Self::No)
@@ -74,8 +73,8 @@ impl Special {
                 out.extend_from_slice(b" <-");
                 pointer::symbol(address(parent), false, context, out);
             }
-            Self::Stack { from, element } => {
-                let size = usize::from(element);
+            Self::Stack { from } => {
+                let size = usize::from(long);
                 let all = input.payload.get(usize::from(from)..).unwrap_or(&[]);
                 for chunk in all.chunks_exact(size) {
                     let address = read_int(chunk, 0, size, false, input.endian).unwrap_or(0);

@@ -4,32 +4,49 @@
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Vec<(u64, Box<str>)>,
-    /// Value and index of the first entry with it, sorted by value.
-    sorted: Vec<(u64, u32)>,
+    /// For each value below [`DENSE`]: 1 + the index of the first entry with it, 0 for none.
+    dense: Box<[u16]>,
+    /// Larger values and the index of the first entry with each, sorted by value.
+    sorted: Vec<(u64, u16)>,
     /// The bits that are compared.
     mask: u64,
 }
 
+/// Values below it are looked up directly: the numbers of interrupts and of most exit reasons.
+const DENSE: usize = 256;
+
 impl Table {
     /// A table for expressions of `bits` bits: `{ -1, "…" }` matches the 32-bit value 0xffffffff.
-    pub(super) fn new(entries: Vec<(u64, Box<str>)>, bits: u8) -> Self {
+    pub(super) fn new(mut entries: Vec<(u64, Box<str>)>, bits: u8) -> Self {
         let mask = u64::MAX >> (64 - u32::from(bits.clamp(8, 64)));
-        let mut sorted: Vec<_> = entries.iter().zip(0..).map(|((value, _), index)| (value & mask, index)).collect();
+        entries.truncate(usize::from(u16::MAX) - 1);
+        let mut dense = vec![0_u16; DENSE];
+        let mut sorted = Vec::new();
+        for ((value, _), index) in entries.iter().zip(0_u16..) {
+            let value = value & mask;
+            match usize::try_from(value).ok().and_then(|value| dense.get_mut(value)) {
+                Some(slot) if *slot == 0 => *slot = index + 1,
+                Some(_) => {}
+                None => sorted.push((value, index)),
+            }
+        }
         sorted.sort_unstable();
         sorted.dedup_by_key(|(value, _)| *value);
-        Self { entries, sorted, mask }
+        Self { entries, dense: dense.into(), sorted, mask }
     }
 
     /// The name of `value`; the first entry wins.
     #[inline]
     pub(super) fn find(&self, value: u64) -> Option<&str> {
         let value = value & self.mask;
-        let at = self.sorted.partition_point(|(known, _)| *known < value);
-        let &(known, index) = self.sorted.get(at)?;
-        if known != value {
-            return None;
-        }
-        self.entries.get(index as usize).map(|(_, name)| &**name)
+        let index = match usize::try_from(value).ok().and_then(|value| self.dense.get(value)) {
+            Some(slot) => slot.checked_sub(1)?,
+            None => {
+                let at = self.sorted.partition_point(|(known, _)| *known < value);
+                self.sorted.get(at).filter(|(known, _)| *known == value)?.1
+            }
+        };
+        self.entries.get(usize::from(index)).map(|(_, name)| &**name)
     }
 
     /// All entries in order.
