@@ -16,6 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod token;
+mod types;
 
 pub use field::{Field, FieldKind, Value};
 

@@ -119,11 +119,14 @@ impl<'a> Packed<'a> {
 }
 
 fn binary_printf(format: &[u8], packed: &mut Packed<'_>, long: u8, context: &PrintContext<'_>, out: &mut Vec<u8>) {
+    // Behind a missing argument nobody knows where the next one starts.
+    let mut complete = true;
     for piece in Pieces::new(format) {
         match piece {
             printf::Piece::Literal(start, end) => out.extend_from_slice(format.get(start..end).unwrap_or(&[])),
             printf::Piece::Spec(spec) => {
-                if argument(&spec, packed, long, context, out).is_none() {
+                complete = complete && argument(&spec, packed, long, context, out).is_some();
+                if !complete {
                     out.push(b'?');
                 }
             }
