@@ -3,5 +3,9 @@
 pub mod capture;
 pub mod clock;
 pub mod error;
+pub mod monitor;
+pub mod pipeline;
+pub mod report;
+pub mod session;
 pub mod time;
 pub mod timeline;
