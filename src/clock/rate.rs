@@ -1,5 +1,6 @@
 //! Host TSC to nanoseconds, in integers.
 
+use crate::clock::scaling::Scaling;
 use crate::time::{HostTsc, TraceNs};
 
 /// `ns = cycles * mult >> shift`, with a 128-bit product, as the kernel computes it.
@@ -45,4 +46,66 @@ impl TscRate {
         let ns = (u128::from(tsc.get()) * u128::from(self.mult)) >> self.shift;
         TraceNs::new(u64::try_from(ns).unwrap_or(u64::MAX))
     }
+}
+
+/// Where a rate is known from, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RateSource {
+    /// The TSC2NSEC option of trace.dat.
+    Tsc2Nsec,
+    /// `--tsc-hz` or the manifest.
+    Given,
+    /// `kvm_pvclock_update`: the guest's rate divided by the TSC scaling.
+    PvClock,
+    /// A line through events that carry a nanosecond clock beside their TSC stamp.
+    ClockPairs,
+    /// A kernel log in the capture.
+    KernelLog,
+    /// Nothing: one cycle is shown as one nanosecond.
+    Unknown,
+}
+
+/// A rate that one source names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Where it is known from.
+    pub source: RateSource,
+    /// The rate.
+    pub rate: TscRate,
+}
+
+/// The rate that is used, and what the other sources say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The best source's rate.
+    pub rate: TscRate,
+    /// Its source.
+    pub source: RateSource,
+    /// How far each other candidate deviates, in parts per million of the chosen rate (positive: faster).
+    pub deviations: Vec<(RateSource, i64)>,
+}
+
+/// Takes the best of `candidates` ([`TscRate::UNKNOWN`] if there is none) and compares the others with it.
+pub fn choose(candidates: &[Candidate]) -> Chosen {
+    let _ = candidates;
+    todo!()
+}
+
+/// The host's rate in Hz from a guest's: `guest_hz` divided by the scaling ratio, rounded.
+pub fn host_hz(guest_hz: u64, scaling: Scaling) -> Option<u64> {
+    let _ = (guest_hz, scaling);
+    todo!()
+}
+
+/// The rate in Hz of a line through pairs of (TSC, nanoseconds) taken at the same moments, such as the stamp and `now=`
+/// of `hrtimer_expire_entry`. `None` with fewer than two distinct TSC values or a line that does not rise.
+pub fn hz_from_pairs(pairs: &[(HostTsc, u64)]) -> Option<u64> {
+    let _ = pairs;
+    todo!()
+}
+
+/// The rate in Hz from a kernel log: the refined calibration where there is one, else the detected frequency.
+pub fn hz_from_kernel_log(log: &str) -> Option<u64> {
+    let _ = log;
+    todo!()
 }
