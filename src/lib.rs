@@ -3,5 +3,6 @@
 pub mod capture;
 pub mod clock;
 pub mod error;
+pub mod export;
 pub mod time;
 pub mod timeline;
