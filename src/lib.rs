@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod clock;
 pub mod error;
+pub mod export;
 pub mod monitor;
 pub mod pipeline;
 pub mod report;
