@@ -2,6 +2,7 @@
 
 pub mod capture;
 pub mod clock;
+pub mod convert;
 pub mod error;
 pub mod export;
 pub mod monitor;

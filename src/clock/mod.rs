@@ -12,4 +12,5 @@ pub mod place;
 pub mod pvclock;
 pub mod rate;
 pub mod scaling;
+pub mod stamps;
 pub mod windows;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::capture::{Chunk, Lost, Record, Stream};
+use crate::clock::stamps::{MapStamps, NotPlaced};
 use crate::error::Result;
 use crate::time::HostTsc;
 
@@ -18,47 +19,6 @@ pub struct LaneChunk {
     pub first_event: u64,
     /// How many records it has.
     pub records: u32,
-}
-
-/// Why an event could not be given a host time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum NotPlaced {
-    /// Its id has no format in the file.
-    NoFormat,
-    /// No offset segment can hold its stamp.
-    NoSegment,
-    /// Its stamp is known to be wrong, and the run windows do not say by how much.
-    StaleStamp,
-    /// Its CPU could not be matched to a vCPU.
-    NoVcpu,
-}
-
-impl NotPlaced {
-    /// The name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NoFormat => "no_format",
-            Self::NoSegment => "no_offset_segment",
-            Self::StaleStamp => "stale_stamp",
-            Self::NoVcpu => "no_vcpu",
-        }
-    }
-}
-
-/// Turns a stream's raw stamps into host time.
-pub trait MapStamps: Send + Sync {
-    /// The host time of event number `event` of the stream, or why there is none.
-    fn map(&self, event: u64, raw: u64) -> Result<HostTsc, NotPlaced>;
-}
-
-/// The host's own stamps.
-pub struct HostStamps;
-
-impl MapStamps for HostStamps {
-    #[inline]
-    fn map(&self, _event: u64, raw: u64) -> Result<HostTsc, NotPlaced> {
-        Ok(HostTsc::new(raw))
-    }
 }
 
 /// What happened to a lane's events; see the report.

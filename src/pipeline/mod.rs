@@ -5,6 +5,7 @@
 //! the same for any number of threads, and memory is bounded by three groups.
 
 pub mod lane;
+pub mod lanes;
 mod merge;
 
 use rayon::prelude::*;
@@ -41,7 +42,16 @@ pub trait Consumer: Send {
 /// Where encoded bytes go, in order.
 pub type Write<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
-/// Runs pass 2 over `lanes`. Returns one ledger per lane.
+/// What pass 2 leaves behind.
+#[derive(Debug)]
+pub struct Done {
+    /// One per lane.
+    pub ledgers: Vec<Ledger>,
+    /// How many batches were encoded; a batch that is still to come has this number.
+    pub batches: u64,
+}
+
+/// Runs pass 2 over `lanes`.
 ///
 /// `encode` turns batch `n` into bytes; it runs on any thread. `write` gets the bytes in order. Ends early with
 /// [`crate::error::ErrorKind::Interrupted`] when the monitor says so.
@@ -51,7 +61,7 @@ pub fn run<C: Consumer>(
     encode: &(dyn Fn(u64, C::Batch) -> Vec<u8> + Sync),
     write: &mut Write<'_>,
     monitor: &Monitor<'_>,
-) -> Result<Vec<Ledger>> {
+) -> Result<Done> {
     let plan = schedule(lanes);
     let groups: Vec<&[Scheduled]> = plan.chunks(GROUP).collect();
     let mut ledgers: Vec<Ledger> = lanes.iter().map(Ledger::of_skipped).collect();
@@ -108,7 +118,7 @@ pub fn run<C: Consumer>(
     for bytes in encoded {
         write(&bytes)?;
     }
-    Ok(ledgers)
+    Ok(Done { ledgers, batches: number })
 }
 
 /// A chunk in the order in which chunks are needed.
