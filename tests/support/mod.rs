@@ -1,0 +1,5 @@
+//! What several tests share.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+pub mod ring_pages;
+pub mod trace_dat_writer;
