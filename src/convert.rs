@@ -108,6 +108,38 @@ pub fn convert(
     Ok(report(session, &lanes, &done.ledgers, &outcome))
 }
 
+/// Interprets a session without writing anything: what `check` and `stats` are made from.
+pub struct Interpreted<'a> {
+    /// The lanes.
+    pub lanes: Lanes<'a>,
+    /// One per lane.
+    pub ledgers: Vec<Ledger>,
+    /// What the timeline found.
+    pub outcome: Outcome,
+}
+
+/// Runs pass 2 and throws the drawing away. `durations` keeps the length of every exit.
+///
+/// # Errors
+///
+/// If an input can no longer be read, or if the monitor asks to stop.
+pub fn interpret<'a>(
+    session: &'a Session,
+    span: Span,
+    durations: bool,
+    monitor: &Monitor<'_>,
+) -> Result<Interpreted<'a>> {
+    let span = drawn_span(session, span);
+    let lanes = lanes(session, span);
+    let mut timeline = Timeline::new(setup(session, &lanes, span, DrawOptions::default()));
+    if durations {
+        timeline.keep_durations();
+    }
+    let mut draw = Draw { timeline };
+    let done = run(&lanes.lanes, &mut draw, &|_, _| Vec::new(), &mut |_| Ok(()), monitor)?;
+    Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
+}
+
 /// The host time that is drawn.
 pub fn drawn_span(session: &Session, span: Span) -> HostRange {
     let (Span::Guests, Some(guests)) = (span, session.guest_span()) else { return HostRange::ALL };

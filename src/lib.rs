@@ -1,6 +1,8 @@
 //! kvm-timeline puts a Linux KVM host and its guests on one timeline.
 
 pub mod capture;
+pub mod check;
+pub mod cli;
 pub mod clock;
 pub mod convert;
 pub mod error;
