@@ -32,7 +32,8 @@ impl Num {
         macro_rules! read {
             ($unsigned:ty, $signed:ty) => {{
                 let bytes = *rest.first_chunk()?;
-                let value = if self.big { <$unsigned>::from_be_bytes(bytes) } else { <$unsigned>::from_le_bytes(bytes) };
+                let value =
+                    if self.big { <$unsigned>::from_be_bytes(bytes) } else { <$unsigned>::from_le_bytes(bytes) };
                 if self.signed { i64::from(value as $signed) as u64 } else { u64::from(value) }
             }};
         }

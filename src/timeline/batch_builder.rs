@@ -36,7 +36,15 @@ impl Canvas {
         std::mem::replace(&mut self.batch, next)
     }
 
-    fn item(&mut self, ns: u64, track: TrackId, shape: Shape, category: Category, correlation: Correlation, name: StringId) {
+    fn item(
+        &mut self,
+        ns: u64,
+        track: TrackId,
+        shape: Shape,
+        category: Category,
+        correlation: Correlation,
+        name: StringId,
+    ) {
         let (args, flows) = (self.batch.args.len(), self.batch.flows.len());
         self.batch.items.push(Item {
             ts: TraceNs::new(ns),
@@ -52,7 +60,14 @@ impl Canvas {
     }
 
     #[inline]
-    pub(super) fn begin(&mut self, ns: u64, track: TrackId, category: Category, correlation: Correlation, name: NameId) {
+    pub(super) fn begin(
+        &mut self,
+        ns: u64,
+        track: TrackId,
+        category: Category,
+        correlation: Correlation,
+        name: NameId,
+    ) {
         let name = self.string(name);
         self.item(ns, track, Shape::Begin, category, correlation, name);
     }

@@ -45,7 +45,14 @@ impl Reasons {
 
     /// The reason of a `kvm_exit` record.
     #[inline]
-    pub(super) fn of(&mut self, exit: &Exit, from: (u16, &FieldSource), event: u16, payload: &[u8], names: &mut Names) -> ReasonId {
+    pub(super) fn of(
+        &mut self,
+        exit: &Exit,
+        from: (u16, &FieldSource),
+        event: u16,
+        payload: &[u8],
+        names: &mut Names,
+    ) -> ReasonId {
         match exit.reason {
             Reason::Number(num, field) => {
                 let Some(number) = num.get(payload) else { return ReasonId::UNRECORDED };
@@ -94,7 +101,11 @@ impl Reasons {
     }
 
     pub(super) fn name(&self, id: ReasonId) -> NameId {
-        self.list.get(id.index()).map_or(NameId::UNRECORDED_EXIT, |known| known.name)
+        self.name_at(id.index())
+    }
+
+    pub(super) fn name_at(&self, index: usize) -> NameId {
+        self.list.get(index).map_or(NameId::UNRECORDED_EXIT, |known| known.name)
     }
 
     /// Whether the guest itself asked to sleep.

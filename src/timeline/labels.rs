@@ -48,7 +48,14 @@ impl Labels {
 
     /// The name of a slice that this record begins.
     #[inline]
-    pub(super) fn name(&mut self, label: Label, source: &FieldSource, event: u16, payload: &[u8], names: &mut Names) -> NameId {
+    pub(super) fn name(
+        &mut self,
+        label: Label,
+        source: &FieldSource,
+        event: u16,
+        payload: &[u8],
+        names: &mut Names,
+    ) -> NameId {
         match label {
             Label::Fixed(name) => name,
             Label::Irq { irq, name } => self.irq(irq.get(payload).unwrap_or(0), name.get(payload), names),

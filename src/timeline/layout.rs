@@ -53,7 +53,14 @@ impl Layout {
         layout
     }
 
-    fn add(&mut self, parent: Option<TrackId>, kind: TrackKind, owner: Owner, name: String, description: String) -> TrackId {
+    fn add(
+        &mut self,
+        parent: Option<TrackId>,
+        kind: TrackKind,
+        owner: Owner,
+        name: String,
+        description: String,
+    ) -> TrackId {
         self.tracks.push(Track { parent, name, description, kind, owner });
         TrackId(self.tracks.len() as u32 - 1)
     }
@@ -80,17 +87,17 @@ impl Layout {
         let owner = Owner::Vm(index);
         let width = vm.vcpus.iter().map(|vcpu| digits(vcpu.number)).max().unwrap_or(1);
         let name = &vm.name;
-        let parent = (grouped && !vm.vcpus.is_empty()).then(|| {
-            self.add(None, TrackKind::Group, owner, format!("VM {name}"), vm_description(vm))
-        });
+        let parent = (grouped && !vm.vcpus.is_empty())
+            .then(|| self.add(None, TrackKind::Group, owner, format!("VM {name}"), vm_description(vm)));
         for (vcpu_index, vcpu) in vm.vcpus.iter().enumerate() {
             let vcpu_index = vcpu_index as u32;
             let short_name = format!("{name} vCPU {:0width$}", vcpu.number);
             let description = vcpu_description(vm, vcpu);
             let row = self.add(parent, TrackKind::Vcpu, owner, format!("VM {short_name}"), description);
-            let recorded = setup.streams.iter().any(|role| {
-                matches!(*role, StreamRole::Guest { vm, vcpu, .. } if vm == index && vcpu == vcpu_index)
-            });
+            let recorded = setup
+                .streams
+                .iter()
+                .any(|role| matches!(*role, StreamRole::Guest { vm, vcpu, .. } if vm == index && vcpu == vcpu_index));
             let mut child = |wanted: bool, kind, prefix: &str, what: &str| {
                 wanted.then(|| self.add(Some(row), kind, owner, format!("{prefix}, {short_name}"), what.into()))
             };

@@ -258,7 +258,13 @@ impl Marks {
                 canvas.names.join(if preempted { names.preempted_by } else { names.kept_waiting_by }, first.name)
             }
             (None, Some(host)) if self.idle_ns > 0 => host.idle_names[usize::from(!preempted)],
-            _ => if preempted { NameId::PREEMPTED } else { names.kept_waiting },
+            _ => {
+                if preempted {
+                    NameId::PREEMPTED
+                } else {
+                    names.kept_waiting
+                }
+            }
         };
         host.inspect(|host| canvas.uint(NameId::CPU, u64::from(host.number)));
         for (key, account) in NameId::RAN_INSTEAD.iter().zip(&self.accounts) {

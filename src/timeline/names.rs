@@ -57,7 +57,8 @@ fixed! {
 
 impl NameId {
     /// Argument names of the tasks that ran instead, longest first.
-    pub(super) const RAN_INSTEAD: [Self; 6] = [Self::RAN_1, Self::RAN_2, Self::RAN_3, Self::RAN_4, Self::RAN_5, Self::RAN_6];
+    pub(super) const RAN_INSTEAD: [Self; 6] =
+        [Self::RAN_1, Self::RAN_2, Self::RAN_3, Self::RAN_4, Self::RAN_5, Self::RAN_6];
 }
 
 /// All names, and which of them the current batch holds already.

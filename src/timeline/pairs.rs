@@ -165,8 +165,11 @@ fn partner(
     SUFFIXES.iter().find_map(|(first, last)| {
         let base = begin.name.strip_suffix(first)?;
         let end = *by_name.get(&(&*begin.system, &*format!("{base}{last}")))?;
-        let (name, class) =
-            if &*begin.system == "irq_vectors" { (Name::Base("irq "), Class::Irq) } else { (Name::Base(""), Class::Other) };
+        let (name, class) = if &*begin.system == "irq_vectors" {
+            (Name::Base("irq "), Class::Irq)
+        } else {
+            (Name::Base(""), Class::Other)
+        };
         let key = common_field(begin, &events[end]);
         Some((end, key, NameOrBase(name, base.into()), class))
     })
@@ -176,7 +179,8 @@ fn partner(
 fn common_field(begin: &EventFormat, end: &EventFormat) -> Option<String> {
     let number = |kind, size| kind == FieldKind::Pointer || kind == FieldKind::Number && size >= 4;
     let found = begin.fields.iter().find(|field| {
-        number(field.kind, field.size) && end.fields.iter().any(|other| other.name == field.name && other.kind == field.kind)
+        number(field.kind, field.size)
+            && end.fields.iter().any(|other| other.name == field.name && other.kind == field.kind)
     });
     found.map(|field| field.name.to_string())
 }

@@ -53,11 +53,8 @@ pub(super) enum Kind {
     Half(Half),
     /// A syscall begins.
     SyscallEnter(SyscallName),
-    /// A syscall ends; drawn from an event of its own or not.
-    SyscallExit {
-        /// `sys_exit_openat`, not `raw_syscalls:sys_exit`.
-        named: bool,
-    },
+    /// A syscall ends.
+    SyscallExit,
 }
 
 /// How a syscall is known.
@@ -174,12 +171,14 @@ fn kind(format: &EventFormat, half: Option<Half>, source: &FieldSource, role: Ro
         ("raw_syscalls", "sys_enter", Role::Guest | Role::LoneHost) => {
             Num::named(format, "id", source.endian).map(|id| Kind::SyscallEnter(SyscallName::Id(id)))
         }
-        ("raw_syscalls", "sys_exit", Role::Guest | Role::LoneHost) => Some(Kind::SyscallExit { named: false }),
+        ("raw_syscalls", "sys_exit", Role::Guest | Role::LoneHost) => Some(Kind::SyscallExit),
         ("syscalls", name, Role::Guest | Role::LoneHost) => syscall(name, names),
         _ => None,
     };
     special.unwrap_or_else(|| match half {
-        Some(half @ (Half::Begin { class, .. } | Half::End { class, .. })) if role != Role::Host || class == Class::Irq => {
+        Some(half @ (Half::Begin { class, .. } | Half::End { class, .. }))
+            if role != Role::Host || class == Class::Irq =>
+        {
             Kind::Half(half)
         }
         _ => rest,
@@ -209,7 +208,8 @@ fn migrate(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
 
 fn exit(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
     let num = |name| Num::named(format, name, source.endian);
-    let by_number = ["exit_reason", "esr_ec", "ret"].into_iter().find_map(|name| Some(Reason::Number(num(name)?, name)));
+    let by_number =
+        ["exit_reason", "esr_ec", "ret"].into_iter().find_map(|name| Some(Reason::Number(num(name)?, name)));
     let by_name = || {
         let text = ["exit_reason", "reason"].into_iter().find_map(|name| Text::named(format, name, source.endian));
         text.map(Reason::Name)
@@ -227,5 +227,5 @@ fn syscall(name: &str, names: &mut Names) -> Option<Kind> {
     if let Some(syscall) = name.strip_prefix("sys_enter_") {
         return Some(Kind::SyscallEnter(SyscallName::Named(names.intern(syscall.as_bytes()))));
     }
-    name.strip_prefix("sys_exit_").map(|_| Kind::SyscallExit { named: true })
+    name.strip_prefix("sys_exit_").map(|_| Kind::SyscallExit)
 }

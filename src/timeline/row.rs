@@ -25,6 +25,8 @@ pub(super) enum Open {
         pair: u16,
         /// What both halves have in common.
         key: u64,
+        /// Its name.
+        name: NameId,
     },
 }
 

@@ -55,7 +55,16 @@ pub(super) struct Checker {
 
 impl Checker {
     pub(super) fn new(rate: TscRate) -> Self {
-        Self { rate, state: State::First, checked: 0, inside: 0, worst: None, first: (0, 0), exit: None, gap: Vec::new() }
+        Self {
+            rate,
+            state: State::First,
+            checked: 0,
+            inside: 0,
+            worst: None,
+            first: (0, 0),
+            exit: None,
+            gap: Vec::new(),
+        }
     }
 
     /// A guest event.

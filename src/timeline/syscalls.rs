@@ -24,7 +24,9 @@ impl Syscalls {
         };
         let other_machine = uname.is_some_and(|uname| {
             let machine = uname.split_ascii_whitespace().next_back().unwrap_or("");
-            ["aarch64", "arm", "riscv", "s390", "ppc", "loongarch", "mips"].iter().any(|other| machine.starts_with(other))
+            ["aarch64", "arm", "riscv", "s390", "ppc", "loongarch", "mips"]
+                .iter()
+                .any(|other| machine.starts_with(other))
         });
         // `unsigned long args[6]`
         let narrow = enter.field("args").is_some_and(|args| args.kind == FieldKind::Array { element: 4 });

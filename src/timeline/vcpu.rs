@@ -5,14 +5,14 @@ use super::drawing::TrackId;
 use super::exit_reasons::{ReasonId, Reasons};
 use super::host_cpu::HostCpu;
 use super::marks::{Ended, MarkNames, Marks, Scene};
-use super::names::NameId;
-use super::outcome::StateTimes;
+use super::names::{NameId, Names};
+use super::outcome::{ExitTotals, StateTimes, VcpuOutcome};
 use super::row::{Closing, Row};
 use super::run_check::Checker;
 use super::vcpu_thread::{Details, Mode, Off};
 
 /// A moment: cycles for comparing, nanoseconds for drawing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment {
     pub(super) tsc: u64,
     pub(super) ns: u64,
@@ -88,6 +88,27 @@ impl Vcpu {
     pub(super) fn finish_mark(&mut self, ns: u64, why: Closing, context: &mut Context<'_>) {
         if let Some(ended) = self.marks.finish(ns, &mut self.row, &mut context.scene(), why) {
             context.stalls.add(self.me, ended);
+        }
+    }
+}
+
+impl Vcpu {
+    /// What was found out about it.
+    pub(super) fn outcome(self, reasons: &Reasons, names: &Names) -> VcpuOutcome {
+        let exits = self.exits.into_iter().enumerate().filter(|(_, totals)| totals.count > 0);
+        let exits = exits.map(|(index, totals)| ExitTotals {
+            reason: names.display(reasons.name_at(index)),
+            count: totals.count,
+            total_ns: totals.total_ns,
+            on_cpu_ns: totals.on_cpu_ns,
+            durations: totals.durations,
+        });
+        VcpuOutcome {
+            vm: self.vm,
+            vcpu: self.vcpu,
+            check: self.check.finish(),
+            states: self.times,
+            exits: exits.collect(),
         }
     }
 }

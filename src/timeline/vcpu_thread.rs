@@ -177,13 +177,23 @@ impl Vcpu {
     }
 
     /// `kvm_exit`.
-    pub(super) fn kvm_exit(&mut self, at: Moment, cpu: usize, reason: ReasonId, exit: &Exit, payload: &[u8], context: &mut Context<'_>) {
+    pub(super) fn kvm_exit(
+        &mut self,
+        at: Moment,
+        cpu: usize,
+        reason: ReasonId,
+        exit: &Exit,
+        payload: &[u8],
+        context: &mut Context<'_>,
+    ) {
         self.check.exit(at.tsc);
         self.switch_in(at.ns, cpu, context);
         self.change(at.ns);
         self.leave_mode(Closing::Over, context);
         let hex = |num: Option<Num>| num.and_then(|num| num.get(payload));
-        for (key, value) in [(NameId::RIP, hex(exit.rip)), (NameId::INFO1, hex(exit.info1)), (NameId::INFO2, hex(exit.info2))] {
+        for (key, value) in
+            [(NameId::RIP, hex(exit.rip)), (NameId::INFO1, hex(exit.info1)), (NameId::INFO2, hex(exit.info2))]
+        {
             if let Some(value) = value {
                 context.canvas.hex(key, value);
             }
@@ -214,7 +224,13 @@ impl Vcpu {
     }
 
     /// Any other kvm event of the thread. Returns whether it is drawn.
-    pub(super) fn kvm_detail(&mut self, at: Moment, cpu: usize, detail: Detailed<'_>, context: &mut Context<'_>) -> bool {
+    pub(super) fn kvm_detail(
+        &mut self,
+        at: Moment,
+        cpu: usize,
+        detail: Detailed<'_>,
+        context: &mut Context<'_>,
+    ) -> bool {
         match self.mode {
             Mode::Guest => return false,
             Mode::Before => return false,
@@ -300,7 +316,14 @@ impl Vcpu {
     }
 
     /// The thread is woken, to run on `target`. Returns whether it makes a difference.
-    pub(super) fn wake(&mut self, ns: u64, waker: Waker, target: Option<usize>, sure: bool, context: &mut Context<'_>) -> bool {
+    pub(super) fn wake(
+        &mut self,
+        ns: u64,
+        waker: Waker,
+        target: Option<usize>,
+        sure: bool,
+        context: &mut Context<'_>,
+    ) -> bool {
         match self.off {
             Off::Halted | Off::Blocked => {}
             Off::Waiting if sure => return self.migrate(ns, target, context),
@@ -371,5 +394,4 @@ impl Vcpu {
     }
 }
 
-const DETAIL_SUFFIXES: [&str; MAX_DETAILS] =
-    ["", "_2", "_3", "_4", "_5", "_6", "_7", "_8", "_9", "_10", "_11", "_12"];
+const DETAIL_SUFFIXES: [&str; MAX_DETAILS] = ["", "_2", "_3", "_4", "_5", "_6", "_7", "_8", "_9", "_10", "_11", "_12"];
