@@ -2,7 +2,7 @@
 
 use crate::clock::pvclock::Params;
 use crate::clock::scaling::{HostRange, Scaling};
-use crate::time::{HostTsc, RawStamp, TscOffset};
+use crate::time::{GuestTsc, HostTsc, RawStamp, TscOffset};
 
 /// One conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +49,87 @@ impl Mapping {
 
     /// The stamp recorded at host time `host`.
     pub fn stamp(&self, host: HostTsc) -> RawStamp {
-        let _ = host;
-        todo!()
+        RawStamp::new(self.steps.iter().fold(host.get(), |value, step| step.forward(value)))
     }
 
     /// The host times within `within` at which `stamp` is recorded, if any.
+    #[inline]
     pub fn host(&self, stamp: RawStamp, within: HostRange) -> Option<HostRange> {
-        let _ = (stamp, within);
-        todo!()
+        match self.steps.as_slice() {
+            [Step::Tsc { scaling, offset }] => scaling.host_range(GuestTsc::new(stamp.get()), *offset, within),
+            steps => backward(steps, stamp.get(), stamp.get(), within),
+        }
+    }
+
+    /// The host times within `within` at which a stamp from `lo` to `hi` is recorded, if any.
+    pub fn host_span(&self, lo: RawStamp, hi: RawStamp, within: HostRange) -> Option<HostRange> {
+        backward(&self.steps, lo.get(), hi.get(), within)
+    }
+
+    /// The stamps recorded in `within`, as the first one and how far they reach beyond it (modulo 2^64). `None` if that
+    /// is all of them.
+    pub(crate) fn image(&self, within: HostRange) -> Option<(u64, u64)> {
+        let mut image = (within.first.get(), within.width());
+        for step in &self.steps {
+            image = step.image(image)?;
+        }
+        Some(image)
     }
 }
+
+impl Step {
+    fn forward(&self, value: u64) -> u64 {
+        match self {
+            Self::Tsc { scaling, offset } => scaling.guest(HostTsc::new(value), *offset).get(),
+            Self::PvClock { params, constant } => {
+                params.ns(GuestTsc::new(value)).wrapping_sub(constant.cast_unsigned())
+            }
+        }
+    }
+
+    /// What becomes of the range of `width` above `lo`. `None` if that is every value.
+    fn image(&self, (lo, width): (u64, u64)) -> Option<(u64, u64)> {
+        // A range that wraps around below a further conversion is not worth following: take everything.
+        let hi = lo.checked_add(width)?;
+        match self {
+            Self::Tsc { scaling, .. } => {
+                let reach = scaling.scaled(HostTsc::new(hi)) - scaling.scaled(HostTsc::new(lo));
+                let reach = u64::try_from(reach).ok().filter(|&reach| reach != u64::MAX)?;
+                Some((self.forward(lo), reach))
+            }
+            Self::PvClock { params, .. } => {
+                // Before its time stamp an update says nothing.
+                let lo = lo.max(params.tsc_timestamp.get());
+                let hi = hi.max(lo);
+                Some((self.forward(lo), self.forward(hi).wrapping_sub(self.forward(lo))))
+            }
+        }
+    }
+}
+
+/// Goes from a range of recorded stamps back through `steps` to host time.
+fn backward(steps: &[Step], lo: u64, hi: u64, within: HostRange) -> Option<HostRange> {
+    let Some((last, before)) = steps.split_last() else {
+        return HostRange::new(HostTsc::new(lo), HostTsc::new(hi))?.intersect(within);
+    };
+    // What `within` becomes below the last step: there wrap-around is resolved.
+    let mut below = Some((within.first.get(), within.width()));
+    for step in before {
+        below = below.and_then(|range| step.image(range));
+    }
+    let below = below
+        .and_then(|(lo, width)| HostRange::new(HostTsc::new(lo), HostTsc::new(lo.checked_add(width)?)))
+        .unwrap_or(HostRange::ALL);
+    let range = match last {
+        Step::Tsc { scaling, offset } => scaling.host_span(GuestTsc::new(lo), GuestTsc::new(hi), *offset, below)?,
+        Step::PvClock { params, constant } => {
+            let constant = constant.cast_unsigned();
+            let (first, last) = params.guest_span(lo.wrapping_add(constant), hi.wrapping_add(constant))?;
+            HostRange::new(HostTsc::new(first.get()), HostTsc::new(last.get()))?.intersect(below)?
+        }
+    };
+    if before.is_empty() { Some(range) } else { backward(before, range.first.get(), range.last.get(), within) }
+}
+
+#[cfg(test)]
+mod tests;

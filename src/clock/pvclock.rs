@@ -29,21 +29,60 @@ pub struct Update {
 }
 
 impl Params {
-    /// kvm-clock at `tsc`, modulo 2^64. A TSC before `tsc_timestamp` is a huge distance for the guest as well.
+    /// kvm-clock at `tsc`, modulo 2^64. A TSC before `tsc_timestamp` is a huge distance, for the guest as well.
     pub fn ns(&self, tsc: GuestTsc) -> u64 {
-        let _ = tsc;
-        todo!()
+        let distance = tsc.get().wrapping_sub(self.tsc_timestamp.get());
+        let bits = u32::from(self.shift.unsigned_abs());
+        let distance = if self.shift < 0 { distance.checked_shr(bits) } else { distance.checked_shl(bits) };
+        let product = u128::from(distance.unwrap_or(0)) * u128::from(self.mul);
+        self.system_time.wrapping_add((product >> 32) as u64)
     }
 
-    /// The first and last guest TSC (counted on from `tsc_timestamp`) at which kvm-clock shows `ns`, if it ever does.
+    /// The first and last guest TSC at which kvm-clock shows `ns`, if it ever does: several cycles share a nanosecond.
     pub fn guest_range(&self, ns: u64) -> Option<(GuestTsc, GuestTsc)> {
-        let _ = ns;
-        todo!()
+        self.guest_span(ns, ns)
     }
 
-    /// The guest's TSC rate as the kernel knows it, in Hz. `None` if `mul` is 0.
+    /// The first and last guest TSC at which kvm-clock shows a value from `lo` to `hi`. A `lo` before `system_time` is
+    /// taken as `system_time`: the parameters hold from there on only.
+    pub(crate) fn guest_span(&self, lo: u64, hi: u64) -> Option<(GuestTsc, GuestTsc)> {
+        if self.mul == 0 {
+            return None;
+        }
+        let after = |ns: u64| ns.wrapping_sub(self.system_time).cast_signed();
+        let (lo, hi) = (after(lo).max(0).cast_unsigned(), u64::try_from(after(hi)).ok()?);
+        let mul = u128::from(self.mul);
+        // The distance after the shift.
+        let first = (u128::from(lo) << 32).div_ceil(mul);
+        let last = ((u128::from(hi) + 1) << 32).div_ceil(mul) - 1;
+        let bits = u32::from(self.shift.unsigned_abs());
+        let (first, last) = if self.shift >= 0 {
+            (first.div_ceil(1_u128.checked_shl(bits)?), last.checked_shr(bits)?)
+        } else {
+            // At most 2^97 here, so shifts of up to 30 bits are exact; real ones are 0 to 2.
+            if bits > 30 {
+                return None;
+            }
+            (first << bits, ((last + 1) << bits) - 1)
+        };
+        let first = u64::try_from(first).ok()?;
+        let last = u64::try_from(last).unwrap_or(u64::MAX);
+        let at = |distance: u64| self.tsc_timestamp.get().checked_add(distance).map(GuestTsc::new);
+        (first <= last).then_some(())?;
+        Some((at(first)?, at(last).unwrap_or(GuestTsc::MAX)))
+    }
+
+    /// The guest's TSC rate as the kernel knows it, in Hz: a whole number of kHz. `None` if the parameters are absurd.
     pub fn hz(&self) -> Option<u64> {
-        todo!()
+        let bits = u32::from(self.shift.unsigned_abs());
+        if self.mul == 0 || bits > 30 {
+            return None;
+        }
+        let mul = u128::from(self.mul);
+        let khz = |numerator: u128, divisor: u128| (numerator + divisor / 2) / divisor;
+        let numerator = 1_000_000_u128 << 32;
+        let khz = if self.shift >= 0 { khz(numerator, mul << bits) } else { khz(numerator << bits, mul) };
+        u64::try_from(khz).ok()?.checked_mul(1000)
     }
 }
 
@@ -80,3 +119,6 @@ pub fn windows_in_ns(windows: &Windows, updates: &[Update], history: &History) -
     let _ = (windows, updates, history);
     todo!()
 }
+
+#[cfg(test)]
+mod tests;
