@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::report::{Report, SegmentReport, TscReport};
 use crate::session::{Session, Vcpu};
-use crate::timeline::outcome::VcpuOutcome;
+use crate::timeline::VcpuOutcome;
 use crate::timeline::setup::StreamRole;
 
 /// How far a placement can be believed, worst first.

@@ -17,7 +17,7 @@ use crate::report::{
 use crate::session::{Role, Session, Vcpu};
 use crate::time::HostTsc;
 use crate::timeline::drawing::{Batch, FieldSource};
-use crate::timeline::outcome::Outcome;
+use crate::timeline::Outcome;
 use crate::timeline::setup::{DrawOptions, SegmentSetup, Setup, VcpuSetup, VmSetup};
 use crate::timeline::Timeline;
 
