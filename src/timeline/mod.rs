@@ -186,11 +186,15 @@ impl Timeline {
     /// Draws one event. Events come in host-time order.
     ///
     /// `stream` is an index into [`Setup::streams`], `event` one into the format table of the stream's capture, and
-    /// `payload` starts with the record's first common field.
+    /// `payload` starts with the record's first common field. Events of a stream that has ended are not drawn.
     pub fn event(&mut self, stream: u32, ts: HostTsc, event: u16, payload: &[u8]) {
         let at = self.moment(ts);
         let index = stream as usize;
         let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.ended {
+            stream.filtered += 1;
+            return;
+        }
         stream.last = at;
         let role = stream.role;
         let drawn = match role {
@@ -218,7 +222,7 @@ impl Timeline {
     /// known any more.
     pub fn lost(&mut self, stream: u32, ts: HostTsc, count: Option<u64>) {
         let at = self.moment(ts);
-        let Some(stream) = self.streams.get(stream as usize) else { return };
+        let Some(stream) = self.streams.get(stream as usize).filter(|stream| !stream.ended) else { return };
         let (target, last) = (stream.target, stream.last.ns.min(at.ns));
         let why = Closing::Lost(count);
         match stream.role {
