@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::clock::history::{Conflict, Source};
 use crate::clock::place::Counts;
 use crate::clock::stamps::NotPlaced;
-use crate::convert::{Interpreted, Span, events_of, inputs_notes, interpret, segment_reports, tsc_report};
+use crate::convert::{Interpreted, Span, events_of, interpret, segment_reports, tsc_report};
 use crate::error::Result;
 use crate::monitor::Monitor;
-use crate::report::{Report, SegmentReport, TscReport};
+use crate::report::{SegmentReport, TscReport};
 use crate::session::{Session, Vcpu};
 use crate::timeline::VcpuOutcome;
 use crate::timeline::setup::StreamRole;
@@ -118,9 +118,6 @@ pub struct Worst {
 /// If an input can no longer be read, or if the monitor asks to stop.
 pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
     let interpreted = interpret(session, Span::All, false, monitor)?;
-    let mut notes = Report::default();
-    session.inputs.iter().for_each(|input| inputs_notes(input, &mut notes));
-    notes.warnings.extend(session.warnings.iter().cloned());
     let vms: Vec<CheckVm> = session
         .vms
         .iter()
@@ -136,8 +133,8 @@ pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
         feedback: feedback(session),
         tsc: tsc_report(session),
         vms,
-        warnings: notes.warnings,
-        damaged: notes.damaged,
+        warnings: session.all_warnings(),
+        damaged: session.damaged(),
     })
 }
 
