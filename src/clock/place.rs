@@ -5,12 +5,18 @@
 //! events, [`Placing::needs`] says for which host times run windows would settle what is still open, and
 //! [`Placing::resolve`] gives the [`Placement`], from which any chunk can be mapped by event index (pass 2).
 
-use std::sync::Arc;
+mod cells;
+mod collect;
+mod resolve;
+mod solve;
+mod stale;
 
-use crate::clock::history::History;
+pub use collect::Placer;
+pub use resolve::Placing;
+
+use crate::clock::history::{History, Segment};
 use crate::clock::mapping::Mapping;
 use crate::clock::scaling::HostRange;
-use crate::clock::windows::Windows;
 use crate::time::RawStamp;
 
 /// Flag of [`Placer::push`]: first event of its sub-buffer, its stamp is absolute. Same bit as `Record::FIRST`.
@@ -33,62 +39,23 @@ pub struct Track {
 
 /// The tracks of a guest that records x86-tsc: one per segment in which the vCPU ran.
 pub fn tracks(history: &History) -> Vec<Track> {
-    let _ = history;
-    todo!()
-}
-
-/// Takes one guest CPU's events in recording order.
-#[derive(Debug)]
-pub struct Placer {
-    tracks: Arc<[Track]>,
-}
-
-impl Placer {
-    /// Places along `tracks`, which are in host-time order.
-    pub fn new(tracks: Vec<Track>) -> Self {
-        Self { tracks: tracks.into() }
-    }
-
-    /// The next event of the stream.
-    #[inline]
-    pub fn push(&mut self, stamp: RawStamp, flags: u8) {
-        let _ = (stamp, flags);
-        todo!()
-    }
-
-    /// All events have been pushed.
-    pub fn finish(self) -> Placing {
-        todo!()
-    }
-}
-
-/// A placement that may still have open questions.
-#[derive(Debug)]
-pub struct Placing {
-    tracks: Arc<[Track]>,
-}
-
-impl Placing {
-    /// The host times for which run windows of the vCPU's thread would settle what is open: sorted, disjoint; empty if
-    /// nothing is.
-    pub fn needs(&self) -> Vec<HostRange> {
-        todo!()
-    }
-
-    /// Settles what is open, with the windows where there are any (they need only cover [`Placing::needs`]), by recording
-    /// order alone where there are none.
-    pub fn resolve(self, windows: Option<&Windows>) -> Placement {
-        let _ = windows;
-        todo!()
-    }
+    let track = |(index, segment): (usize, &Segment)| {
+        Some(Track {
+            within: segment.ran?,
+            mapping: segment.mapping(),
+            segment: index,
+            uncertainty: segment.scaling.host_cycles(segment.uncertainty),
+        })
+    };
+    history.segments.iter().enumerate().filter_map(track).collect()
 }
 
 /// Why events could not be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// The stamp fits no segment of the history, or none that recording order allows.
+    /// The stamp fits no segment of the history.
     FitsNoSegment,
-    /// The clock went backwards and no segment explains it.
+    /// It fits a segment, but not in recording order: the clock went backwards and the history does not say why.
     ClockWentBack,
     /// Recorded behind a clock that went backwards, with a time that cannot be repaired.
     StaleRun,
@@ -126,11 +93,20 @@ pub struct Piece {
 
 impl Piece {
     /// The host times at which an event of this piece with this stamp may have happened, not counting
-    /// [`Piece::uncertainty`]: draw the first. `None` where not placed.
+    /// [`Piece::uncertainty`]: draw the first. `None` exactly where the piece is not placed.
     #[inline]
     pub fn host(&self, stamp: RawStamp) -> Option<HostRange> {
-        let _ = stamp;
-        todo!()
+        let mapping = self.mapping.as_ref()?;
+        let stamp = RawStamp::new(stamp.get().wrapping_add(self.shift));
+        mapping.host(stamp, self.within).or_else(|| Some(self.nearest(mapping, stamp)))
+    }
+
+    /// A faster guest skips readings. One that was skipped can be recorded all the same if the offset is not exact.
+    #[cold]
+    fn nearest(&self, mapping: &Mapping, stamp: RawStamp) -> HostRange {
+        let beyond = RawStamp::new(stamp.get().wrapping_add(0x1_0000));
+        let after = mapping.host_span(stamp, beyond, self.within);
+        HostRange::at(after.map_or(self.within.last, |range| range.first))
     }
 }
 
@@ -173,3 +149,6 @@ impl Placement {
         self.pieces.partition_point(|p| p.start <= event).checked_sub(1)
     }
 }
+
+#[cfg(test)]
+mod tests;
