@@ -376,7 +376,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn encode(layout: Layout, steps: &[Step]) -> (Vec<Page>, Vec<(u64, Vec<u8>)>, Vec<Lost>) {
+/// Sub-buffers, and the stamps, payloads and losses that a reader must find in them.
+type Encoded = (Vec<Page>, Vec<(u64, Vec<u8>)>, Vec<Lost>);
+
+fn encode(layout: Layout, steps: &[Step]) -> Encoded {
     let mut builder = PageBuilder::new(layout);
     let mut clock = 1u64 << 45;
     let (mut events, mut lost) = (Vec::new(), Vec::new());
