@@ -1,8 +1,15 @@
 //! kvm-timeline puts a Linux KVM host and its guests on one timeline.
 
 pub mod capture;
+pub mod check;
+pub mod cli;
 pub mod clock;
+pub mod convert;
 pub mod error;
 pub mod export;
+pub mod monitor;
+pub mod pipeline;
+pub mod report;
+pub mod session;
 pub mod time;
 pub mod timeline;

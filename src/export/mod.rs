@@ -6,3 +6,25 @@
 pub mod chrome_json;
 pub mod perfetto;
 mod text;
+
+use crate::timeline::drawing::Exporter;
+
+/// An output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Perfetto protobuf.
+    Perfetto,
+    /// Chrome JSON.
+    ChromeJson,
+}
+
+impl Format {
+    /// A writer of this format.
+    pub fn exporter(self) -> Box<dyn Exporter> {
+        match self {
+            Self::Perfetto => Box::new(perfetto::Perfetto),
+            Self::ChromeJson => Box::new(chrome_json::ChromeJson),
+        }
+    }
+}
+

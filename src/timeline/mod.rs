@@ -1,4 +1,413 @@
 //! From records in host-time order to what a person sees: slices, states, instants and marks on named tracks.
+//!
+//! [`Timeline`] is a state machine over events in host-time order. What an event does is decided once per capture
+//! ([`plan`]); the host's events shape its CPUs ([`host_cpu`]) and what is known of each vCPU's thread
+//! ([`vcpu_thread`]), from which the stall marks follow ([`marks`]); a guest's events are drawn in its vCPUs' rows
+//! ([`guest_row`]). Drawn items gather in a batch ([`batch_builder`]) until the caller takes it.
 
+mod accessor;
+mod batch_builder;
 pub mod drawing;
+mod exit_reasons;
+mod guest_events;
+mod guest_row;
+mod host_cpu;
+mod host_events;
+mod labels;
+mod layout;
+mod marks;
+mod names;
+mod outcome;
+mod pairs;
+mod plan;
+mod row;
+mod run_check;
 pub mod setup;
+mod symbols;
+mod syscalls;
+#[cfg(test)]
+mod tests;
+mod vcpu;
+mod vcpu_thread;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+pub use self::outcome::{Counts, ExitTotals, Offender, Outcome, RunCheck, Stall, StateTimes, VcpuOutcome};
+pub use self::symbols::Symbols;
+
+use self::batch_builder::Canvas;
+use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
+use self::exit_reasons::Reasons;
+use self::guest_row::Suspended;
+use self::host_cpu::HostCpu;
+use self::labels::Labels;
+use self::layout::Layout;
+use self::marks::{MarkNames, Marks};
+use self::names::NameId;
+use self::plan::{Plan, Role};
+use self::row::{Closing, Row};
+use self::run_check::Checker;
+use self::setup::{DrawOptions, Flows, Setup, StreamRole};
+use self::vcpu::{Context, Moment, Stalls, Vcpu};
+use self::vcpu_thread::{Mode, Off};
+use crate::clock::rate::TscRate;
+use crate::time::HostTsc;
+
+/// What is known of a capture.
+struct Source {
+    formats: FieldSource,
+    plans: Vec<Plan>,
+    labels: Labels,
+}
+
+/// A stream of events and what became of them.
+struct Stream {
+    role: Role,
+    source: u16,
+    /// Index of the host CPU or of the vCPU.
+    target: usize,
+    /// Index into the guest recordings.
+    recording: usize,
+    /// Its last event.
+    last: Moment,
+    ended: bool,
+    written: u64,
+    filtered: u64,
+}
+
+/// What one guest capture holds of one vCPU: a stream per buffer.
+struct Recording {
+    key: (u16, usize),
+    streams: usize,
+    started: bool,
+}
+
+/// Draws events that come in host-time order.
+pub struct Timeline {
+    world: Arc<World>,
+    rate: TscRate,
+    span: (HostTsc, HostTsc),
+    options: DrawOptions,
+    keep_durations: bool,
+    sources: Vec<Source>,
+    streams: Vec<Stream>,
+    recordings: Vec<Recording>,
+    hosts: Vec<HostCpu>,
+    /// Index of the host CPU by its number.
+    host_by_number: FxHashMap<u32, usize>,
+    vcpus: Vec<Vcpu>,
+    /// Index of the vCPU by its thread.
+    threads: FxHashMap<i32, u32>,
+    /// Per VM, and one for a host without VMs.
+    suspended: Vec<Suspended>,
+    host_comms: FxHashMap<i32, Box<str>>,
+    reasons: Reasons,
+    stalls: Stalls,
+    mark_names: MarkNames,
+    flows: u64,
+    last: Moment,
+    canvas: Canvas,
+}
+
+impl Timeline {
+    /// Lays out the rows and plans what each kind of event does.
+    pub fn new(setup: Setup) -> Self {
+        let layout = Layout::new(&setup);
+        let mut canvas = Canvas::new();
+        let mut hosts: Vec<HostCpu> =
+            layout.host_cpus.iter().map(|rows| HostCpu::new(rows.cpu, rows.row, rows.events, &mut canvas)).collect();
+        let host_by_number: FxHashMap<u32, usize> =
+            hosts.iter().enumerate().map(|(i, host)| (host.number, i)).collect();
+        let vcpus: Vec<Vcpu> =
+            layout.vcpus.iter().enumerate().map(|(i, rows)| vcpu(i, rows, setup.rate, &mut canvas)).collect();
+        let host_role = if setup.vms.is_empty() { Role::LoneHost } else { Role::Host };
+        let (streams, recordings) = streams(&setup, host_role, &host_by_number, &vcpus, &mut hosts);
+        let sources = sources(&setup, host_role, &mut canvas);
+        let mut threads = FxHashMap::default();
+        for (index, rows) in layout.vcpus.iter().enumerate() {
+            if let Some(thread) = find_vcpu(&setup, rows.vm, rows.vcpu).and_then(|vcpu| vcpu.thread) {
+                threads.entry(thread).or_insert(index as u32);
+            }
+        }
+        draw_offsets(&setup, &layout, &mut canvas);
+        let vms = setup.vms.iter().map(|vm| VmInfo { name: vm.name.clone(), pid: vm.pid }).collect();
+        let world = World {
+            tracks: layout.tracks,
+            vms,
+            sources: setup.sources,
+            start: setup.rate.ns(setup.span.0),
+            wall_clock: setup.wall_clock,
+            metadata: setup.metadata,
+        };
+        let mark_names = MarkNames::new(&mut canvas);
+        Self {
+            world: Arc::new(world),
+            rate: setup.rate,
+            span: setup.span,
+            options: setup.options,
+            keep_durations: false,
+            sources,
+            streams,
+            recordings,
+            hosts,
+            host_by_number,
+            suspended: (0..=setup.vms.len()).map(|_| Suspended::default()).collect(),
+            vcpus,
+            threads,
+            host_comms: setup.host_comms.into_iter().collect(),
+            reasons: Reasons::new(),
+            stalls: Stalls::default(),
+            mark_names,
+            flows: 0,
+            last: Moment::default(),
+            canvas,
+        }
+    }
+
+    /// Names functions by these symbols of a capture's kernel, instead of by address.
+    pub fn set_symbols(&mut self, source: u16, symbols: Symbols) {
+        if let Some(source) = self.sources.get_mut(usize::from(source)) {
+            source.labels.set_symbols(symbols);
+        }
+    }
+
+    /// Keeps every exit's duration for [`ExitTotals::durations`]: eight bytes per exit.
+    pub fn keep_durations(&mut self) {
+        self.keep_durations = true;
+    }
+
+    /// All rows and what else an exporter needs beforehand.
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world)
+    }
+
+    /// Draws one event. Events come in host-time order.
+    ///
+    /// `stream` is an index into [`Setup::streams`], `event` one into the format table of the stream's capture, and
+    /// `payload` starts with the record's first common field. Events of a stream that has ended are not drawn.
+    pub fn event(&mut self, stream: u32, ts: HostTsc, event: u16, payload: &[u8]) {
+        let at = self.moment(ts);
+        let index = stream as usize;
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.ended {
+            stream.filtered += 1;
+            return;
+        }
+        stream.last = at;
+        let role = stream.role;
+        let drawn = match role {
+            Role::Guest => self.guest_event(index, at, event, payload),
+            Role::Host => self.host_event(index, at, event, payload),
+            Role::LoneHost => self.lone_host_event(index, at, event, payload),
+        };
+        let stream = &mut self.streams[index];
+        if drawn {
+            stream.written += 1;
+        } else {
+            stream.filtered += 1;
+        }
+    }
+
+    fn moment(&mut self, ts: HostTsc) -> Moment {
+        let at = Moment { tsc: ts.get(), ns: self.rate.ns(ts).get() };
+        if at.tsc > self.last.tsc {
+            self.last = at;
+        }
+        at
+    }
+
+    /// The ring buffer lost events of a stream some time between its last event and `ts`: what was going on is not
+    /// known any more.
+    pub fn lost(&mut self, stream: u32, ts: HostTsc, count: Option<u64>) {
+        let at = self.moment(ts);
+        let Some(stream) = self.streams.get(stream as usize).filter(|stream| !stream.ended) else { return };
+        let (target, last) = (stream.target, stream.last.ns.min(at.ns));
+        let why = Closing::Lost(count);
+        match stream.role {
+            Role::Guest => self.close_guest(target, last, why),
+            Role::Host | Role::LoneHost => self.host_lost(target, last, why),
+        }
+    }
+
+    /// A stream's recording ends.
+    pub fn stream_ends(&mut self, stream: u32, ts: HostTsc) {
+        let at = self.moment(ts);
+        let Some(stream) = self.streams.get_mut(stream as usize).filter(|stream| !stream.ended) else { return };
+        stream.ended = true;
+        stream.last = stream.last.max(at);
+        let (target, recording) = (stream.target, stream.recording);
+        match stream.role {
+            Role::Guest => self.guest_ends(target, recording, at.ns),
+            Role::Host | Role::LoneHost => self.host_ends(target, at.ns),
+        }
+    }
+
+    /// Items in the current batch.
+    pub fn pending(&self) -> usize {
+        self.canvas.len()
+    }
+
+    /// Hands over what was drawn since the last batch.
+    pub fn take_batch(&mut self) -> Batch {
+        self.canvas.take()
+    }
+
+    /// Closes what is open, at the last moment that was seen, and says what was found.
+    pub fn finish(mut self) -> Outcome {
+        for stream in 0..self.streams.len() {
+            let last = self.streams[stream].last.tsc;
+            // A stream without events has not begun.
+            if last != 0 {
+                self.stream_ends(stream as u32, HostTsc::new(last));
+            }
+        }
+        let end = self.streams.iter().filter(|s| s.role != Role::Guest).map(|s| s.last.ns).max().unwrap_or(0);
+        for index in 0..self.vcpus.len() {
+            let (vcpu, mut context) = self.vcpu(index);
+            vcpu.lose(end, Closing::Truncated, &mut context);
+        }
+        let counts = Counts {
+            written: self.streams.iter().map(|stream| stream.written).collect(),
+            filtered: self.streams.iter().map(|stream| stream.filtered).collect(),
+        };
+        let longest_stalls = self.stalls.list.iter().map(|&(index, ended)| Stall {
+            vm: self.vcpus[index as usize].vm,
+            vcpu: self.vcpus[index as usize].vcpu,
+            start: crate::time::TraceNs::new(ended.begin),
+            length_ns: ended.end - ended.begin,
+            name: self.canvas.names.display(ended.name),
+        });
+        let longest_stalls = longest_stalls.collect();
+        let marks_cut = self.vcpus.iter().map(|vcpu| vcpu.marks.cut).sum();
+        let (reasons, names) = (&self.reasons, &self.canvas.names);
+        let vcpus = self.vcpus.into_iter().map(|vcpu| vcpu.outcome(reasons, names)).collect();
+        Outcome { last: self.canvas.take(), counts, vcpus, marks_cut, longest_stalls }
+    }
+
+    /// A vCPU and what it needs of the rest.
+    fn vcpu(&mut self, index: usize) -> (&mut Vcpu, Context<'_>) {
+        let context = Context {
+            canvas: &mut self.canvas,
+            hosts: &mut self.hosts,
+            reasons: &self.reasons,
+            stalls: &mut self.stalls,
+            mark_names: &self.mark_names,
+            stall_ns: self.options.stall_ns,
+            keep_durations: self.keep_durations,
+        };
+        (&mut self.vcpus[index], context)
+    }
+
+    fn draws_flows(&self) -> bool {
+        self.options.flows != Flows::None
+    }
+}
+
+fn find_vcpu(setup: &Setup, vm: u32, vcpu: u32) -> Option<&setup::VcpuSetup> {
+    setup.vms.get(vm as usize)?.vcpus.get(vcpu as usize)
+}
+
+fn vcpu(index: usize, rows: &layout::VcpuRows, rate: TscRate, canvas: &mut Canvas) -> Vcpu {
+    Vcpu {
+        me: index as u32,
+        vm: rows.vm,
+        vcpu: rows.vcpu,
+        name: canvas.names.intern(rows.short_name.as_bytes()),
+        row: Row::new(rows.row),
+        state_track: rows.state,
+        events_track: rows.events,
+        marks: Marks::default(),
+        check: Checker::new(rate),
+        mode: Mode::Unknown,
+        off: Off::No,
+        entered: false,
+        since: 0,
+        cpu: None,
+        home: None,
+        reason: exit_reasons::ReasonId::UNRECORDED,
+        exit_begin: 0,
+        exit_before: 0,
+        details: vcpu_thread::Details::default(),
+        times: StateTimes::default(),
+        exits: Vec::new(),
+    }
+}
+
+/// Finds out whose each stream is. A stream of a vCPU or capture that does not exist is nobody's.
+fn streams(
+    setup: &Setup,
+    host_role: Role,
+    host_by_number: &FxHashMap<u32, usize>,
+    vcpus: &[Vcpu],
+    hosts: &mut [HostCpu],
+) -> (Vec<Stream>, Vec<Recording>) {
+    let mut recordings: Vec<Recording> = Vec::new();
+    let mut list = Vec::new();
+    for role in &setup.streams {
+        let (role, source, target) = match *role {
+            StreamRole::Host { source, cpu } => (host_role, source, host_by_number.get(&cpu).copied()),
+            StreamRole::Guest { source, vm, vcpu } => {
+                (Role::Guest, source, vcpus.iter().position(|other| (other.vm, other.vcpu) == (vm, vcpu)))
+            }
+        };
+        let target = target.unwrap_or(usize::MAX);
+        let mut recording = usize::MAX;
+        if role == Role::Guest {
+            let key = (source, target);
+            recording = recordings.iter().position(|other| other.key == key).unwrap_or_else(|| {
+                recordings.push(Recording { key, streams: 0, started: false });
+                recordings.len() - 1
+            });
+            recordings[recording].streams += 1;
+        } else if let Some(host) = hosts.get_mut(target) {
+            host.streams += 1;
+        }
+        let last = Moment::default();
+        list.push(Stream { role, source, target, recording, last, ended: false, written: 0, filtered: 0 });
+    }
+    (list, recordings)
+}
+
+fn sources(setup: &Setup, host_role: Role, canvas: &mut Canvas) -> Vec<Source> {
+    let list = setup.sources.iter().enumerate().map(|(index, formats)| {
+        let guest = setup.streams.iter().find_map(|role| match *role {
+            StreamRole::Guest { source, vm, .. } if usize::from(source) == index => Some(vm),
+            _ => None,
+        });
+        let uname = guest.and_then(|vm| setup.vms.get(vm as usize)).and_then(|vm| vm.kernel.as_deref());
+        let role = if guest.is_some() { Role::Guest } else { host_role };
+        let plans = plan::plans(formats, role, &mut canvas.names);
+        Source { formats: formats.clone(), plans, labels: Labels::new(formats, uname, &mut canvas.names) }
+    });
+    list.collect()
+}
+
+/// The TSC offset rows are known beforehand.
+fn draw_offsets(setup: &Setup, layout: &Layout, canvas: &mut Canvas) {
+    for rows in &layout.vcpus {
+        let (Some(track), Some(vcpu)) = (rows.offsets, find_vcpu(setup, rows.vm, rows.vcpu)) else { continue };
+        for segment in &vcpu.segments {
+            let (from, to) = (segment.from.max(setup.span.0), segment.to.min(setup.span.1));
+            if from < to {
+                draw_offset(segment, (setup.rate.ns(from).get(), setup.rate.ns(to).get()), track, canvas);
+            }
+        }
+    }
+}
+
+fn draw_offset(segment: &setup::SegmentSetup, (begin, end): (u64, u64), track: TrackId, canvas: &mut Canvas) {
+    let source = canvas.names.intern(segment.source.as_bytes());
+    canvas.name(NameId::SOURCE, source);
+    if let Some(before) = segment.changed_from {
+        canvas.int(NameId::CHANGED_FROM, before.signed());
+    }
+    if let Some(scaling) = &segment.scaling {
+        let scaling = canvas.names.intern(scaling.as_bytes());
+        canvas.name(NameId::SCALING, scaling);
+    }
+    let name = canvas.names.intern(format!("offset {}", segment.offset).as_bytes());
+    canvas.begin(begin, track, Category::Offset, Correlation::None, name);
+    canvas.end(end, track);
+}

@@ -1,7 +1,34 @@
 //! The kernel's `format` text, turned into typed field accessors and a renderer of the print format.
 
+mod compile;
+mod ctype;
+mod expr;
+mod fallback;
+mod field;
+mod helpers;
+mod parse;
+mod pointer;
+mod print;
+mod printf;
+mod special;
+mod symbol;
+mod table;
+#[cfg(test)]
+mod tests;
+mod token;
+mod types;
+
+pub use field::{Field, FieldKind, Value};
+
 use crate::capture::Endian;
 use crate::error::Result;
+use ctype::Int;
+use expr::Input;
+
+/// Largest `format` file in bytes.
+const MAX_TEXT: usize = 1 << 20;
+/// Most common fields, and most own fields, of an event.
+const MAX_FIELDS: usize = 4096;
 
 /// All event formats of a capture. A [`crate::capture::Record`]'s `event` is an index into it.
 #[derive(Default)]
@@ -67,13 +94,19 @@ pub struct EventFormat {
     pub common: Vec<Field>,
     /// The event's own fields.
     pub fields: Vec<Field>,
+    program: Box<print::Program>,
+    special: special::Special,
+    /// Index of `common_pid`.
+    pid: Option<usize>,
 }
 
 impl EventFormat {
     /// Parses the text of an `events/SYSTEM/EVENT/format` file.
+    ///
+    /// A print format that is not understood costs the names and the rendering, never the event. An error means that
+    /// the name, the id or a field cannot be read, or that the text is larger than 1 MiB.
     pub fn parse(system: &str, text: &str) -> Result<Self> {
-        let _ = (system, text);
-        Err(crate::error::Error::format("not yet"))
+        parse::parse(system, text)
     }
 
     /// A field by name, common or own.
@@ -81,16 +114,52 @@ impl EventFormat {
         self.common.iter().chain(&self.fields).find(|f| &*f.name == name)
     }
 
+    /// The thread that recorded the event (`common_pid`).
+    #[inline]
+    pub fn pid(&self, payload: &[u8], endian: Endian) -> Option<i32> {
+        let field = self.common.get(self.pid?)?;
+        field.number(payload, endian).map(|pid| pid as i32)
+    }
+
     /// The symbolic name that the print format gives the value of `field` in this record (`__print_symbolic`), as for
     /// the exit reason of `kvm_exit`, choosing between alternatives by the record's own conditions.
     pub fn symbol<'a>(&'a self, field: &str, payload: &[u8], endian: Endian) -> Option<&'a str> {
-        let _ = (field, payload, endian);
-        None
+        let input = Input { payload, endian };
+        self.sources(field).find_map(|source| source.find(&self.program.nodes, input))
     }
 
-    /// Renders the record as the kernel's print format would, without the event's name.
+    /// All values that the print format names for `field`, table after table: number (in the width of the table's
+    /// expression) and name. With several tables, as for Intel and AMD exit reasons, a number may occur in each.
+    pub fn symbols<'a>(&'a self, field: &'a str) -> impl Iterator<Item = (u64, &'a str)> {
+        self.sources(field).filter_map(|source| source.table(&self.program.nodes)).flat_map(table::Table::entries)
+    }
+
+    fn sources(&self, field: &str) -> impl Iterator<Item = &symbol::SymbolSource> {
+        let index = if self.program.symbols.is_empty() {
+            None
+        } else {
+            self.fields.iter().position(|known| &*known.name == field)
+        };
+        self.program.symbols.iter().filter(move |source| Some(source.field) == index)
+    }
+
+    /// Whether records are rendered by the kernel's print format; if not, as a list of `name=value`.
+    pub fn has_print_format(&self) -> bool {
+        self.program.renders() || !matches!(self.special, special::Special::No)
+    }
+
+    /// Renders the record as the kernel's print format would, without the event's name and without a line end.
+    ///
+    /// What does not fit into the record, or cannot be computed from it, is shown as `?`.
     pub fn render(&self, payload: &[u8], endian: Endian, context: &PrintContext<'_>, out: &mut Vec<u8>) {
-        let _ = (payload, endian, context, out);
+        let start = out.len();
+        let input = Input { payload, endian };
+        if !self.special.render(input, self.program.long, context, out) && !self.program.render(input, context, out) {
+            fallback::render(&self.fields, payload, endian, out);
+        }
+        while out.len() > start && out.last() == Some(&b'\n') {
+            out.pop();
+        }
     }
 }
 
@@ -103,92 +172,17 @@ pub struct PrintContext<'a> {
     pub symbols: &'a [(u64, Box<str>)],
 }
 
-/// A field of a record.
-#[derive(Clone, Debug)]
-pub struct Field {
-    /// Name.
-    pub name: Box<str>,
-    /// The C type as the kernel wrote it.
-    pub type_name: Box<str>,
-    /// Byte offset from the start of the record.
-    pub offset: u16,
-    /// Size in bytes of what stands at `offset`; 0 for "the rest of the record".
-    pub size: u16,
-    /// Whether numbers are sign-extended.
-    pub signed: bool,
-    /// How its bytes are read.
-    pub kind: FieldKind,
-}
-
-/// How a field's bytes are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FieldKind {
-    /// A number of 1, 2, 4 or 8 bytes.
-    Number,
-    /// A kernel address.
-    Pointer,
-    /// A `bool`.
-    Bool,
-    /// A fixed array of `char`: text up to the first NUL.
-    Text,
-    /// A fixed array of numbers of `element` bytes each.
-    Array {
-        /// Size of an element in bytes.
-        element: u8,
-    },
-    /// `__data_loc` text: a u32 says where it lies in the record.
-    DynamicText,
-    /// `__data_loc` numbers.
-    DynamicArray {
-        /// Size of an element in bytes.
-        element: u8,
-    },
-    /// `__rel_loc` text: counted from the end of the field.
-    RelativeText,
-    /// `__rel_loc` numbers.
-    RelativeArray {
-        /// Size of an element in bytes.
-        element: u8,
-    },
-}
-
-/// A decoded field value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value<'a> {
-    /// An unsigned number.
-    Uint(u64),
-    /// A signed number.
-    Int(i64),
-    /// A kernel address.
-    Pointer(u64),
-    /// A truth.
-    Bool(bool),
-    /// Text up to the first NUL, not always UTF-8.
-    Text(&'a [u8]),
-    /// Raw elements of a numeric array.
-    Array {
-        /// The bytes.
-        bytes: &'a [u8],
-        /// Size of an element.
-        element: u8,
-        /// Whether elements are signed.
-        signed: bool,
-    },
-}
-
-impl Field {
-    /// The value as 64 bits: zero- or sign-extended by `signed`. `None` where the record is too short or the field is
-    /// no number.
-    #[inline]
-    pub fn number(&self, payload: &[u8], endian: Endian) -> Option<u64> {
-        let _ = (payload, endian);
-        None
+impl<'a> PrintContext<'a> {
+    /// The text at exactly `address`.
+    pub fn printk_text(&self, address: u64) -> Option<&'a str> {
+        let at = self.printk.partition_point(|(known, _)| *known < address);
+        self.printk.get(at).filter(|(known, _)| *known == address).map(|(_, text)| &**text)
     }
 
-    /// The decoded value; `None` where it does not fit into the record.
-    #[inline]
-    pub fn value<'a>(&self, payload: &'a [u8], endian: Endian) -> Option<Value<'a>> {
-        let _ = (payload, endian);
-        None
+    /// The symbol at `address` or the nearest one before it: its address and name. `None` for addresses below all
+    /// symbols and for 0.
+    pub fn symbol_at(&self, address: u64) -> Option<(u64, &'a str)> {
+        let at = self.symbols.partition_point(|(known, _)| *known <= address).checked_sub(1)?;
+        self.symbols.get(at).filter(|(start, _)| *start != 0).map(|(start, name)| (*start, &**name))
     }
 }

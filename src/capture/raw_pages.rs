@@ -1,0 +1,75 @@
+//! Uncompressed sub-buffers, back to back in a file, as a [`ChunkSource`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ring_buffer::{EventIds, Origin, PageLayout, walk};
+use super::source::ReadAt;
+use super::{Chunk, ChunkSource};
+use crate::error::{Error, Result};
+
+/// Chunks are runs of sub-buffers of about this many bytes.
+const CHUNK: usize = 64 << 10;
+
+/// What all streams of a capture share: the file, and how to read its sub-buffers.
+#[derive(Clone)]
+pub struct PageFile {
+    /// Where bytes come from.
+    pub source: Arc<dyn ReadAt>,
+    /// Its name, for errors.
+    pub path: Arc<Path>,
+    /// From event ids to formats.
+    pub ids: Arc<EventIds>,
+}
+
+impl PageFile {
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// With path and offset.
+    pub fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.source
+            .read_exact_at(buffer, offset)
+            .map_err(|error| Error::io(&*self.path, &format!("read {} bytes", buffer.len()), error).at(offset))
+    }
+}
+
+/// The sub-buffers of one CPU.
+pub struct RawPages {
+    file: PageFile,
+    layout: PageLayout,
+    cpu: u32,
+    offset: u64,
+    len: u64,
+}
+
+impl RawPages {
+    /// The sub-buffers in bytes `offset..offset + len`, of which a last incomplete one is read and reported as damage.
+    /// The range is clipped to the file.
+    pub fn new(file: PageFile, layout: PageLayout, cpu: u32, offset: u64, len: u64) -> Self {
+        let len = len.min(file.source.len().saturating_sub(offset));
+        Self { file, layout, cpu, offset, len }
+    }
+
+    fn chunk_size(&self) -> usize {
+        CHUNK.max(self.layout.sub_buffer) / self.layout.sub_buffer * self.layout.sub_buffer
+    }
+}
+
+impl ChunkSource for RawPages {
+    fn chunks(&self) -> usize {
+        usize::try_from(self.len.div_ceil(self.chunk_size() as u64)).unwrap_or(usize::MAX)
+    }
+
+    fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()> {
+        chunk.clear();
+        let size = self.chunk_size();
+        let skip = (index as u64).saturating_mul(size as u64);
+        let left = self.len.saturating_sub(skip).min(size as u64) as usize;
+        let offset = self.offset.saturating_add(skip);
+        chunk.data.resize(left, 0);
+        self.file.read(&mut chunk.data, offset)?;
+        walk(&self.layout, &self.file.ids, Origin { cpu: self.cpu, offset, compressed: false }, chunk);
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! The parts that both file versions share: header texts, formats, symbols, command lines.
+
+use super::{MAX_FORMAT, MAX_HEADER_TEXT, MAX_TEXT, Notes};
+use crate::capture::CaptureInfo;
+use crate::capture::event_format::{EventFormat, FormatTable};
+use crate::capture::ring_buffer::PageLayout;
+use crate::capture::source::Reader;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What has been read of a file so far.
+#[derive(Default)]
+pub(super) struct Metadata {
+    pub(super) info: CaptureInfo,
+    pub(super) formats: FormatTable,
+    pub(super) layout: Option<PageLayout>,
+    /// TRACECLOCK: whether the option exists, and the active clock it names.
+    pub(super) trace_clock: Option<String>,
+    /// VERSION.
+    pub(super) recorder: Option<String>,
+    pub(super) notes: Notes,
+}
+
+impl Metadata {
+    /// `header_page` and `header_event`.
+    pub(super) fn header_info(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        reader.expect(b"header_page\0", "the mark")?;
+        let at = reader.position();
+        let size = reader.u64("the size of header_page")?;
+        if size == 0 {
+            let message = "header_page is empty: recorded by a kernel before 2.6.31, whose ring buffer differs";
+            return Err(Error::new(ErrorKind::Unsupported, message).at(at));
+        }
+        let text = reader.take(size, MAX_HEADER_TEXT, "header_page")?;
+        let layout = PageLayout::parse(&String::from_utf8_lossy(&text), reader.endian());
+        self.layout = Some(layout.map_err(|error| error.at(at))?);
+        reader.expect(b"header_event\0", "the mark")?;
+        let size = reader.u64("the size of header_event")?;
+        reader.skip(size, "header_event")
+    }
+
+    /// The formats of ftrace's own events.
+    pub(super) fn ftrace_events(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        let count = reader.u32("the number of ftrace formats")?;
+        self.events(reader, "ftrace", count)
+    }
+
+    /// The formats of all systems.
+    pub(super) fn event_formats(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        let systems = reader.u32("the number of event systems")?;
+        for _ in 0..systems {
+            let system = reader.cstr(4096, "the name of an event system")?;
+            let count = reader.u32("the number of events of a system")?;
+            self.events(reader, &String::from_utf8_lossy(&system), count)?;
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, reader: &mut Reader<'_>, system: &str, count: u32) -> Result<()> {
+        // Every turn reads at least 8 bytes or fails: `count` needs no check of its own.
+        for number in 0..count {
+            let at = reader.position();
+            let size = reader.u64("the size of a format")?;
+            if size > MAX_FORMAT {
+                reader.skip(size, "a format")?;
+                self.notes.warn(format!("format {number} of {system} at byte {at:#x} has {size} bytes, skipped"));
+                continue;
+            }
+            let text = reader.take(size, MAX_FORMAT, "a format")?;
+            let text = String::from_utf8_lossy(&text);
+            match EventFormat::parse(system, &text) {
+                Ok(format) => {
+                    if let Err(format) = self.formats.add(format) {
+                        let EventFormat { id, name, .. } = format;
+                        self.notes.warn(format!("{system}:{name} has id {id} as another event has, ignored"));
+                    }
+                }
+                Err(error) => {
+                    let name = text.lines().next().unwrap_or("").trim_start_matches("name:").trim();
+                    self.notes.warn(format!(
+                        "the format of {system}:{name} (event {number} of its system) cannot be read: {error}; its \
+                         events have no names"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// /proc/kallsyms.
+    pub(super) fn kallsyms(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        let size = u64::from(reader.u32("the size of kallsyms")?);
+        let text = reader.take(size, MAX_TEXT, "kallsyms")?;
+        if !text.is_empty() {
+            self.info.kallsyms = Some(String::from_utf8_lossy(&text).into());
+        }
+        Ok(())
+    }
+
+    /// `printk_formats`: lines of `0xADDRESS : "text"`.
+    pub(super) fn printk_formats(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        let size = u64::from(reader.u32("the size of printk_formats")?);
+        let text = reader.take(size, MAX_TEXT, "printk_formats")?;
+        self.info.printk_formats = printk_formats(&String::from_utf8_lossy(&text));
+        Ok(())
+    }
+
+    /// `saved_cmdlines`: lines of `PID COMM`.
+    pub(super) fn cmdlines(&mut self, reader: &mut Reader<'_>) -> Result<()> {
+        let size = reader.u64("the size of saved_cmdlines")?;
+        let text = reader.take(size, MAX_TEXT, "saved_cmdlines")?;
+        self.info.cmdlines = cmdlines(&String::from_utf8_lossy(&text));
+        Ok(())
+    }
+}
+
+/// Lines of `0xADDRESS : "text"`, sorted by address.
+fn printk_formats(text: &str) -> Vec<(u64, Box<str>)> {
+    let line = |line: &str| {
+        let (address, text) = line.split_once(" : ")?;
+        let address = u64::from_str_radix(address.trim().trim_start_matches("0x"), 16).ok()?;
+        let text = text.trim_end();
+        let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        Some((address, text.into()))
+    };
+    let mut formats: Vec<_> = text.lines().filter_map(line).collect();
+    formats.sort_by_key(|&(address, _)| address);
+    formats
+}
+
+/// Lines of `PID COMM`; a comm may hold spaces.
+fn cmdlines(text: &str) -> Vec<(i32, Box<str>)> {
+    let line = |line: &str| {
+        let (pid, comm) = line.trim_start().split_once(' ')?;
+        Some((pid.parse().ok()?, comm.into()))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn texts_of_tracefs() {
+        let printk = super::printk_formats("0xffffffff82 : \"b \\\" %s\\n\"\n0x1f : \"a\"\nnonsense\n");
+        assert_eq!(printk, [(0x1f, "a".into()), (0xff_ffff_ff82, "b \\\" %s\\n".into())]);
+        let cmdlines = super::cmdlines("12 kworker/0:1\n7 a b\nx y\n\n9\n");
+        assert_eq!(cmdlines, [(12, "kworker/0:1".into()), (7, "a b".into())]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Sections of a version 7 file: a header of 16 bytes, then bytes that may be compressed.
+
+use super::compression::Compression;
+use super::{MAX_SECTION, Notes};
+use crate::capture::Endian;
+use crate::capture::source::{ReadAt, Reader};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of a section header.
+const HEADER: u64 = 16;
+
+/// A section as its header describes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section {
+    /// Number of the option that points to it; 0 for options.
+    pub(super) id: u16,
+    pub(super) compressed: bool,
+    /// Where its header stands.
+    pub(super) header: u64,
+    /// Bytes behind the header. 0 also where the recorder was stopped before it knew.
+    pub(super) size: u64,
+}
+
+impl Section {
+    /// Reads the header at `at`.
+    pub(super) fn read(source: &dyn ReadAt, at: u64, endian: Endian) -> Result<Self> {
+        let mut reader = Reader::new(source, at, at.saturating_add(HEADER), endian);
+        let id = reader.u16("a section header")?;
+        let flags = reader.u16("a section header")?;
+        reader.u32("a section header")?;
+        let size = reader.u64("a section header")?;
+        Ok(Self { id, compressed: flags & 1 != 0, header: at, size })
+    }
+
+    /// Where its bytes start.
+    pub(super) fn start(&self) -> u64 {
+        self.header.saturating_add(HEADER)
+    }
+
+    /// Where its bytes end, according to the header.
+    pub(super) fn end(&self) -> u64 {
+        self.start().saturating_add(self.size)
+    }
+
+    /// The end of its bytes where 0 means "not known".
+    pub(super) fn end_or(&self, unknown: u64) -> u64 {
+        if self.size == 0 { unknown } else { self.end() }
+    }
+
+    /// Calls `parse` with a reader of the bytes after decompression.
+    pub(super) fn with_reader<T>(
+        &self,
+        source: &dyn ReadAt,
+        compression: Compression,
+        endian: Endian,
+        parse: impl FnOnce(&mut Reader<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let unknown = if self.id == 0 { source.len() } else { self.start() };
+        let mut reader = Reader::new(source, self.start(), self.end_or(unknown), endian);
+        if !self.compressed {
+            return parse(&mut reader);
+        }
+        let packed = reader.u32("the section's compressed size")?;
+        let unpacked = reader.u32("the section's unpacked size")?;
+        if unpacked > MAX_SECTION {
+            let message = format!("section of {unpacked} bytes, more than the limit of {MAX_SECTION}");
+            return Err(Error::new(ErrorKind::Limit, message).at(self.header));
+        }
+        let packed = reader.take(u64::from(packed), u64::from(u32::MAX), "a compressed section")?;
+        let mut bytes = Vec::new();
+        compression.unpack(&packed, unpacked as usize, &mut bytes).map_err(|error| error.at(self.start()))?;
+        parse(&mut Reader::inside(&bytes, self.start(), endian))
+    }
+}
+
+/// Walks all sections from `first` on, for files whose own list of them is gone.
+pub(super) fn scan(source: &dyn ReadAt, first: u64, endian: Endian, notes: &mut Notes) -> Vec<Section> {
+    let mut sections = Vec::new();
+    let mut at = first;
+    while let Ok(section) = Section::read(source, at, endian) {
+        // Ids above 64 are not sections of a later version, but whatever else stands here.
+        if section.id > 64 {
+            notes.damaged(format!("no section at byte {at:#x}, where one was expected; the rest is skipped"));
+            break;
+        }
+        sections.push(section);
+        if section.size == 0 && section.id != super::options::id::BUFFER {
+            break;
+        }
+        at = section.end();
+    }
+    sections
+}

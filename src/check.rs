@@ -1,0 +1,282 @@
+//! The audit: does every guest event lie inside a run window of its vCPU, and can the offsets be believed?
+
+use serde::Serialize;
+
+use crate::clock::history::{Conflict, Source};
+use crate::clock::place::Counts;
+use crate::clock::stamps::NotPlaced;
+use crate::convert::{Interpreted, Span, events_of, inputs_notes, interpret, segment_reports, tsc_report};
+use crate::error::Result;
+use crate::monitor::Monitor;
+use crate::report::{Report, SegmentReport, TscReport};
+use crate::session::{Session, Vcpu};
+use crate::timeline::VcpuOutcome;
+use crate::timeline::setup::StreamRole;
+
+/// How far a placement can be believed, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Below 90 % inside the run windows.
+    Wrong,
+    /// Neither wrong nor consistent.
+    Doubtful,
+    /// At least 99.9 % inside and the rest explained, or inferred with one range that explains all.
+    Consistent,
+    /// The offsets were recorded, and every event that could be checked lies inside.
+    Proved,
+}
+
+impl Verdict {
+    /// The word in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wrong => "wrong",
+            Self::Doubtful => "doubtful",
+            Self::Consistent => "consistent",
+            Self::Proved => "proved",
+        }
+    }
+}
+
+/// The audit of a session.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckReport {
+    /// The worst verdict of all vCPUs with guest events; null where there are none.
+    pub verdict: Option<Verdict>,
+    /// The VMs.
+    pub vms: Vec<CheckVm>,
+    /// The host's TSC rate.
+    pub tsc: TscReport,
+    /// Options that feed back what was inferred.
+    pub feedback: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// What of the inputs was damaged, cut short or skipped.
+    pub damaged: Vec<String>,
+}
+
+/// One VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckVm {
+    /// Name.
+    pub name: String,
+    /// Process on the host, where the capture shows it.
+    pub pid: Option<u32>,
+    /// vCPUs in row order.
+    pub vcpus: Vec<CheckVcpu>,
+}
+
+/// One vCPU.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckVcpu {
+    /// The number in its rows' names.
+    pub id: u32,
+    /// KVM's number, where known.
+    pub vcpu_id: Option<u32>,
+    /// Its host thread, where known.
+    pub thread: Option<i32>,
+    /// Guest events that were read.
+    pub events: u64,
+    /// Guest events that fall within the host trace's span, or have no place at all.
+    pub checked: u64,
+    /// Of those, inside a run window.
+    pub inside: u64,
+    /// Events with stale stamps that were repaired.
+    pub repaired: u64,
+    /// Events for which two segments fit, so that recording order chose.
+    pub ambiguous: u64,
+    /// Events without a host time.
+    pub not_placed: u64,
+    /// How far to believe it; null without guest events that can be checked.
+    pub verdict: Option<Verdict>,
+    /// Why it is no better.
+    pub reasons: Vec<String>,
+    /// The event outside that is farthest from a run window.
+    pub worst: Option<Worst>,
+    /// How far offsets may be off, in guest cycles; 0 where they are exact.
+    pub uncertainty: u64,
+    /// The offset history.
+    pub segments: Vec<SegmentReport>,
+}
+
+/// The worst offender.
+#[derive(Clone, Debug, Serialize)]
+pub struct Worst {
+    /// The guest's file.
+    pub file: String,
+    /// When, on the output's axis in nanoseconds.
+    pub at_ns: u64,
+    /// Distance to the nearest run window in nanoseconds.
+    pub distance_ns: u64,
+}
+
+/// Audits a session.
+///
+/// # Errors
+///
+/// If an input can no longer be read, or if the monitor asks to stop.
+pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
+    let interpreted = interpret(session, Span::All, false, monitor)?;
+    let mut notes = Report::default();
+    session.inputs.iter().for_each(|input| inputs_notes(input, &mut notes));
+    notes.warnings.extend(session.warnings.iter().cloned());
+    let vms: Vec<CheckVm> = session
+        .vms
+        .iter()
+        .enumerate()
+        .map(|(v, vm)| CheckVm {
+            name: vm.name.clone(),
+            pid: vm.pid,
+            vcpus: (0..vm.vcpus.len()).map(|c| check_vcpu(session, &interpreted, v, c)).collect(),
+        })
+        .collect();
+    Ok(CheckReport {
+        verdict: vms.iter().flat_map(|vm| &vm.vcpus).filter_map(|v| v.verdict).min(),
+        feedback: feedback(session),
+        tsc: tsc_report(session),
+        vms,
+        warnings: notes.warnings,
+        damaged: notes.damaged,
+    })
+}
+
+fn check_vcpu(session: &Session, interpreted: &Interpreted<'_>, vm: usize, index: usize) -> CheckVcpu {
+    let vcpu = &session.vms[vm].vcpus[index];
+    let outcome = interpreted.outcome.vcpus.iter().find(|o| o.vm as usize == vm && o.vcpu as usize == index);
+    let mut counts = Counts::default();
+    for stream in session.streams.iter().filter(|s| s.vm == vm && s.vcpu == Some(index)) {
+        let c = stream.placement.counts;
+        counts.repaired += c.repaired;
+        counts.ambiguous += c.ambiguous;
+    }
+    let (stale, nowhere) = not_placed(interpreted, vm, index);
+    let (inside, mut checked) = outcome.map_or((0, 0), |o| (o.check.inside, o.check.checked));
+    checked += stale + nowhere;
+    let mut report = CheckVcpu {
+        id: vcpu.number,
+        vcpu_id: vcpu.vcpu_id,
+        thread: vcpu.thread,
+        events: events_of(session, vm, index),
+        checked,
+        inside,
+        repaired: counts.repaired,
+        ambiguous: counts.ambiguous,
+        not_placed: stale + nowhere,
+        verdict: None,
+        reasons: Vec::new(),
+        worst: outcome.and_then(|o| worst(session, vm, index, o)),
+        uncertainty: vcpu.history.segments.iter().map(|s| s.uncertainty).max().unwrap_or(0),
+        segments: segment_reports(vcpu),
+    };
+    if report.events > 0 {
+        judge(&mut report, vcpu, stale);
+    }
+    report
+}
+
+/// Stale stamps beyond repair, and events that fit nowhere.
+fn not_placed(interpreted: &Interpreted<'_>, vm: usize, vcpu: usize) -> (u64, u64) {
+    let (mut stale, mut nowhere) = (0, 0);
+    for (role, ledger) in interpreted.lanes.roles.iter().zip(&interpreted.ledgers) {
+        if matches!(role, StreamRole::Guest { vm: v, vcpu: c, .. } if *v as usize == vm && *c as usize == vcpu) {
+            for (reason, count) in &ledger.not_placed {
+                match reason {
+                    NotPlaced::StaleStamp => stale += count,
+                    NotPlaced::NoFormat | NotPlaced::OtherClock => {}
+                    NotPlaced::NoSegment | NotPlaced::NoVcpu => nowhere += count,
+                }
+            }
+        }
+    }
+    (stale, nowhere)
+}
+
+fn worst(session: &Session, vm: usize, vcpu: usize, outcome: &VcpuOutcome) -> Option<Worst> {
+    let offender = outcome.check.worst?;
+    let streams = || session.streams.iter().filter(|s| s.vm == vm && s.vcpu == Some(vcpu));
+    let rate = session.rate.rate;
+    let holds = |s: &&crate::session::GuestStream| {
+        s.span.is_some_and(|span| rate.ns(span.first) <= offender.at && offender.at <= rate.ns(span.last))
+    };
+    let stream = streams().find(holds).or_else(|| streams().next())?;
+    Some(Worst {
+        file: session.inputs[stream.input].capture.path.display().to_string(),
+        at_ns: offender.at.get(),
+        distance_ns: offender.distance_ns,
+    })
+}
+
+fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
+    let CheckVcpu { checked, inside, .. } = *report;
+    let recorded = |s: Source| matches!(s, Source::Recorded | Source::RecordedPrev | Source::TimeShift | Source::Snapshot);
+    let segments = &vcpu.history.segments;
+    let exact = !segments.is_empty() && segments.iter().all(|s| recorded(s.source) && s.uncertainty == 0);
+    let inferred = segments.iter().any(|s| s.source == Source::Inferred) || vcpu.note.is_some();
+    if checked == 0 {
+        report.reasons.push("no guest event lies within the host's trace".to_owned());
+        report.verdict = Some(Verdict::Doubtful);
+        return;
+    }
+    let outside = checked - inside.min(checked);
+    for conflict in &vcpu.history.conflicts {
+        report.reasons.push(conflict_words(conflict));
+    }
+    let per_mille = |part: u64| u128::from(part) * 1000;
+    let enough = |share: u64| per_mille(inside) >= u128::from(checked) * u128::from(share);
+    report.verdict = Some(if !enough(900) {
+        report.reasons.push(format!("{outside} of {checked} events lie outside the run windows: offset or pairing is wrong"));
+        Verdict::Wrong
+    } else if !enough(999) {
+        report.reasons.push(format!("{outside} of {checked} events lie outside the run windows"));
+        Verdict::Doubtful
+    } else if outside == 0 && exact && !inferred {
+        Verdict::Proved
+    } else if outside > 0 && exact && outside > stale {
+        report.reasons.push(format!("{} events lie outside the run windows without a known reason", outside - stale));
+        Verdict::Doubtful
+    } else {
+        if outside > 0 {
+            report.reasons.push(format!("{outside} events lie outside: stale stamps, or within the uncertainty"));
+        }
+        report.reasons.push(if inferred { "inferred from the run windows".to_owned() } else { "not recorded".to_owned() });
+        Verdict::Consistent
+    });
+}
+
+/// A conflict in words, with both values.
+pub fn conflict_words(conflict: &Conflict) -> String {
+    match conflict {
+        Conflict::Offset { used, other } => format!(
+            "{} says offset {}, {} says {} ({} cycles apart); the first was used",
+            used.0,
+            used.1,
+            other.0,
+            other.1,
+            used.1.raw().wrapping_sub(other.1.raw()).cast_signed().unsigned_abs()
+        ),
+        Conflict::Scaling { used, other } => format!(
+            "two sources name different TSC scaling, {} / 2^{} and {} / 2^{}; the first was used",
+            used.ratio(),
+            used.frac_bits(),
+            other.ratio(),
+            other.frac_bits()
+        ),
+        Conflict::LostWrite { after, before, left, found } => format!(
+            "an offset write is missing between host TSC {after} and {before}: {left} there, {found} here"
+        ),
+    }
+}
+
+/// What was inferred, as options.
+fn feedback(session: &Session) -> Vec<String> {
+    let mut options = Vec::new();
+    for vm in &session.vms {
+        for vcpu in &vm.vcpus {
+            for s in vcpu.history.segments.iter().filter(|s| s.source == Source::Inferred) {
+                options.push(format!("--offset {}/{}={}", vm.name, vcpu.number, s.offset.signed()));
+            }
+        }
+    }
+    options
+}

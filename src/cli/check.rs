@@ -1,0 +1,132 @@
+//! `kvm-timeline check`.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+
+use super::Exit;
+use super::inputs::{InputArgs, warn};
+use super::output::print;
+use super::progress::{Progress, stop_flag};
+use crate::check::{CheckReport, Verdict, check};
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitor::Monitor;
+use crate::report::share;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// The verdict that every vCPU must reach for exit code 0.
+    #[arg(long, value_enum, default_value_t = VerdictArg::Consistent)]
+    require: VerdictArg,
+    /// Print the audit as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VerdictArg {
+    /// Offsets recorded, all checked events inside.
+    Proved,
+    /// At least 99.9 % inside and the rest explained, or inferred without contradiction.
+    Consistent,
+    /// At least 90 % inside.
+    Doubtful,
+    /// Anything.
+    Wrong,
+}
+
+impl From<VerdictArg> for Verdict {
+    fn from(arg: VerdictArg) -> Self {
+        match arg {
+            VerdictArg::Proved => Self::Proved,
+            VerdictArg::Consistent => Self::Consistent,
+            VerdictArg::Doubtful => Self::Doubtful,
+            VerdictArg::Wrong => Self::Wrong,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
+    let stop = stop_flag();
+    let progress = Progress::new(quiet);
+    let tick = |events| progress.tick(events);
+    let monitor = Monitor { tick: &tick, stop: &stop };
+    let session = args.inputs.open(&progress, &monitor)?;
+    progress.stage("checking");
+    let report = check(&session, &monitor)?;
+    progress.clear();
+    warn(quiet, &report.warnings);
+    warn(quiet, &report.damaged);
+    if args.json {
+        let mut json = serde_json::to_string_pretty(&report)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the audit: {e}")))?;
+        json.push('\n');
+        print(&json)?;
+    } else {
+        print(&table(&report))?;
+    }
+    // Without a guest event there is nothing that could be wrong, and nothing that was shown.
+    let reached = report.verdict.is_some_and(|v| v >= args.require.into());
+    Ok(match (reached, report.damaged.is_empty()) {
+        (false, _) => Exit::Failed,
+        (true, false) => Exit::Damaged,
+        (true, true) => Exit::Done,
+    })
+}
+
+fn table(report: &CheckReport) -> String {
+    let mut text = String::new();
+    let name_width = report.vms.iter().map(|vm| vm.name.chars().count()).max().unwrap_or(2).max(2);
+    let _ = writeln!(
+        text,
+        "{:<name_width$}  vCPU   thread      events     checked      inside      share  offsets  verdict",
+        "VM"
+    );
+    for vm in &report.vms {
+        for v in &vm.vcpus {
+            let thread = v.thread.map_or("-".to_owned(), |t| t.to_string());
+            let verdict = v.verdict.map_or("no guest events", Verdict::name);
+            let _ = writeln!(
+                text,
+                "{:<name_width$}  {:>4}  {thread:>7}  {:>10}  {:>10}  {:>10}  {:>9}  {:>7}  {verdict}",
+                vm.name,
+                v.id,
+                v.events,
+                v.checked,
+                v.inside,
+                share(v.inside, v.checked),
+                v.segments.len(),
+            );
+        }
+    }
+    for vm in &report.vms {
+        for v in &vm.vcpus {
+            let mut say = |words: String| {
+                let _ = writeln!(text, "VM {} vCPU {}: {words}", vm.name, v.id);
+            };
+            v.reasons.iter().for_each(|reason| say(reason.clone()));
+            if v.uncertainty > 0 {
+                say(format!("the offset may be off by {} cycles either way", v.uncertainty));
+            }
+            if v.repaired > 0 {
+                say(format!("{} stamps were stale behind a backward clock jump and were repaired", v.repaired));
+            }
+            if v.ambiguous > 0 {
+                say(format!("{} events fit two offset segments; recording order chose", v.ambiguous));
+            }
+            if v.not_placed > 0 {
+                say(format!("{} events have no host time", v.not_placed));
+            }
+            if let Some(w) = &v.worst {
+                say(format!("farthest outside: {} ns from a run window, at {} ns, in {}", w.distance_ns, w.at_ns, w.file));
+            }
+        }
+    }
+    if !report.feedback.is_empty() {
+        let _ = writeln!(text, "to use what was inferred: {}", report.feedback.join(" "));
+    }
+    let _ = writeln!(text, "verdict: {}", report.verdict.map_or("no guest events to check", Verdict::name));
+    text
+}

@@ -1,0 +1,178 @@
+//! `kvm-timeline convert`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::Exit;
+use super::inputs::{InputArgs, say, warn};
+use super::output::{Output, write_all};
+use super::progress::{Progress, stop_flag};
+use crate::convert::{ConvertOptions, Span, convert};
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::Format;
+use crate::monitor::Monitor;
+use crate::timeline::setup::{DrawOptions, Flows, Group};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// The file to write; `-` is stdout.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The output format [default: by the output's extension].
+    #[arg(long, value_enum)]
+    format: Option<FormatArg>,
+    /// How much of the host's trace to draw: around the guests' recordings, or all of it.
+    #[arg(long, value_enum, default_value_t = SpanArg::Guests)]
+    span: SpanArg,
+    /// An exit that the host handles for at least this long becomes a mark in the vCPU's row.
+    #[arg(long, value_name = "TIME", default_value = "100us", value_parser = duration_ns)]
+    stall: u64,
+    /// Which arrows to draw.
+    #[arg(long, value_enum, default_value_t = FlowsArg::Stalls)]
+    flows: FlowsArg,
+    /// Whether each VM is a group around its vCPU rows; auto: with more than 50 vCPUs.
+    #[arg(long, value_enum, default_value_t = GroupArg::Auto)]
+    group: GroupArg,
+    /// Write the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Exit with 3 if the kernel lost events or some could not be placed.
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    /// Perfetto protobuf.
+    Pftrace,
+    /// Chrome JSON.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SpanArg {
+    /// From 100 ms before the first to 100 ms after the last guest event.
+    Guests,
+    /// Everything.
+    All,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FlowsArg {
+    Stalls,
+    All,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GroupArg {
+    Auto,
+    Always,
+    Never,
+}
+
+/// `100us`, `1.5ms`, `2s`, `300` (nanoseconds).
+fn duration_ns(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale: u64 = match unit {
+        "" | "ns" => 1,
+        "us" | "µs" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        _ => return Err(format!("unknown unit `{unit}`: use ns, us, ms or s")),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let wrong = || "write a number and a unit, such as 100us or 1.5ms".to_owned();
+    let whole: u64 = if whole.is_empty() && !fraction.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
+    let mut ns = whole.checked_mul(scale).ok_or_else(wrong)?;
+    let mut unit = scale;
+    for digit in fraction.chars() {
+        unit /= 10;
+        let digit = digit.to_digit(10).ok_or_else(wrong)?;
+        ns = ns.checked_add(unit * u64::from(digit)).ok_or_else(wrong)?;
+    }
+    Ok(ns)
+}
+
+impl Args {
+    fn format(&self) -> Result<Format> {
+        let by_name = || match self.output.extension().and_then(|e| e.to_str()) {
+            Some("pftrace" | "perfetto-trace" | "pb") => Some(Format::Perfetto),
+            Some("json") => Some(Format::ChromeJson),
+            _ => None,
+        };
+        match self.format {
+            Some(FormatArg::Pftrace) => Ok(Format::Perfetto),
+            Some(FormatArg::Json) => Ok(Format::ChromeJson),
+            None => by_name().ok_or_else(|| {
+                let name = self.output.display();
+                Error::new(ErrorKind::Usage, format!("the name `{name}` does not say which format to write"))
+                    .hint("end it in .pftrace or .json, or add --format pftrace or --format json")
+            }),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
+    let options = ConvertOptions {
+        format: args.format()?,
+        span: match args.span {
+            SpanArg::Guests => Span::Guests,
+            SpanArg::All => Span::All,
+        },
+        draw: DrawOptions {
+            stall_ns: args.stall,
+            flows: match args.flows {
+                FlowsArg::Stalls => Flows::Stalls,
+                FlowsArg::All => Flows::All,
+                FlowsArg::None => Flows::None,
+            },
+            group: match args.group {
+                GroupArg::Auto => Group::Auto,
+                GroupArg::Always => Group::Always,
+                GroupArg::Never => Group::Never,
+            },
+        },
+    };
+    let stop = stop_flag();
+    let progress = Progress::new(quiet);
+    let tick = |events| progress.tick(events);
+    let monitor = Monitor { tick: &tick, stop: &stop };
+    let session = args.inputs.open(&progress, &monitor)?;
+    // Created after the inputs were opened: wrong inputs leave no trace in the output's directory.
+    let mut output = Output::create(&args.output)?;
+    progress.stage("writing");
+    let report = convert(&session, &options, &mut |bytes| output.write(bytes), &monitor)?;
+    output.finish()?;
+    progress.clear();
+    if let Some(path) = &args.report {
+        let mut json = serde_json::to_vec_pretty(&report)
+            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the report: {e}")))?;
+        json.push(b'\n');
+        write_all(path, &json)?;
+    }
+    warn(quiet, &report.warnings);
+    warn(quiet, &report.damaged);
+    say(quiet, &report.summary());
+    let lost = report.inputs.iter().any(|i| i.events_lost + i.losses_uncounted > 0);
+    let strict = args.strict && (lost || !report.events.not_placed.is_empty());
+    Ok(if !report.damaged.is_empty() || strict { Exit::Damaged } else { Exit::Done })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration_ns;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration_ns("100us"), Ok(100_000));
+        assert_eq!(duration_ns("1.5ms"), Ok(1_500_000));
+        assert_eq!(duration_ns(".25s"), Ok(250_000_000));
+        assert_eq!(duration_ns("7"), Ok(7));
+        assert!(duration_ns("7h").is_err() && duration_ns("").is_err() && duration_ns("99999999999999s").is_err());
+    }
+}

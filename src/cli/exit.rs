@@ -1,0 +1,77 @@
+//! Exit codes, the same for every subcommand, and how an error is shown.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::error::{Error, ErrorKind};
+
+/// The table that `--help` shows.
+pub(super) const TABLE: &str = "\
+Exit codes:
+    0  done
+    1  failed, or a check failed
+    2  wrong usage
+    3  done, but part of an input was damaged, cut short or skipped
+  130  interrupted
+
+Events that the kernel lost while recording, or that could not be placed, are warnings and leave 0; --strict makes
+them 3.";
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: failed, or a check failed.
+    Failed,
+    /// 2: wrong usage.
+    Usage,
+    /// 3: done, but part of an input was damaged, cut short or skipped.
+    Damaged,
+    /// 130: interrupted.
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Damaged => 3,
+            Exit::Interrupted => 130,
+        })
+    }
+}
+
+/// Shows an error, its hint on a line of its own.
+pub(super) fn report(error: &Error) -> Exit {
+    if is_broken_pipe(error) {
+        return Exit::Done;
+    }
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "kvm-timeline: {}", printable(&error.to_string()));
+    if let Some(hint) = error.hint_text() {
+        let _ = writeln!(stderr, "hint: {}", printable(hint));
+    }
+    match error.kind() {
+        ErrorKind::Usage => Exit::Usage,
+        ErrorKind::Interrupted => Exit::Interrupted,
+        _ => Exit::Failed,
+    }
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
+    source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Names in a trace are anybody's text: control characters must not reach a terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let hidden = c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if hidden { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
+        })
+        .collect()
+}

@@ -1,0 +1,73 @@
+//! The options that name inputs, the same for every subcommand that reads captures.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::exit::printable;
+use super::progress::Progress;
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitor::Monitor;
+use crate::session::Session;
+use crate::session::request::{GuestSpec, OffsetSpec, Request};
+
+#[derive(Debug, Args)]
+pub(super) struct InputArgs {
+    /// A directory with the captures of a host and its guests, or a single capture.
+    #[arg(value_name = "CAPTURE")]
+    paths: Vec<PathBuf>,
+    /// The host's capture, where the names are to be given.
+    #[arg(long, value_name = "FILE")]
+    host: Vec<PathBuf>,
+    /// A guest's capture; the same name again adds a file to that VM.
+    #[arg(long, value_name = "NAME[,pid=N][,threads=A:B]=FILE")]
+    guest: Vec<GuestSpec>,
+    /// A file that holds the host's kvm_write_tsc_offset events.
+    #[arg(long, value_name = "FILE")]
+    offsets: Vec<PathBuf>,
+    /// The TSC offset of a VM or of one vCPU: guest TSC = host TSC + CYCLES; decimal or 0x.
+    #[arg(long, value_name = "VM[/VCPU]=CYCLES", allow_hyphen_values = true)]
+    offset: Vec<OffsetSpec>,
+    /// The host's TSC rate in Hz.
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u64).range(1..))]
+    tsc_hz: Option<u64>,
+    /// Do not use recorded offsets: infer them from the run windows.
+    #[arg(long)]
+    infer: bool,
+}
+
+impl InputArgs {
+    /// Opens and surveys everything that was named.
+    pub(super) fn open(&self, progress: &Progress, monitor: &Monitor<'_>) -> Result<Session> {
+        if self.paths.is_empty() && self.host.is_empty() {
+            return Err(Error::new(ErrorKind::Usage, "no capture was named")
+                .hint("name a directory, or --host FILE and --guest NAME=FILE"));
+        }
+        let request = Request {
+            paths: self.paths.clone(),
+            hosts: self.host.clone(),
+            guests: self.guest.clone(),
+            offset_files: self.offsets.clone(),
+            offsets: self.offset.clone(),
+            tsc_hz: self.tsc_hz,
+            ignore_recorded_offsets: self.infer,
+        };
+        progress.stage("reading");
+        Session::open(&request, monitor)
+    }
+}
+
+/// Words for a person, on stderr.
+pub(super) fn say(quiet: bool, text: &str) {
+    if !quiet {
+        let _ = write!(std::io::stderr().lock(), "{}", printable(text));
+    }
+}
+
+/// One line per warning.
+pub(super) fn warn(quiet: bool, warnings: &[String]) {
+    for warning in warnings {
+        say(quiet, &format!("warning: {warning}\n"));
+    }
+}

@@ -1,0 +1,70 @@
+//! The command line: one file per subcommand, and nothing that a library user would miss.
+
+mod check;
+mod convert;
+mod exit;
+mod inputs;
+mod offsets;
+mod output;
+mod progress;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+use crate::error::{Error, ErrorKind};
+
+/// Put a Linux KVM host and its guests on one timeline.
+///
+/// Reads ftrace captures of a host and of its guests, places every guest event in host time with each vCPU's own
+/// TSC-offset history, and writes a trace for ui.perfetto.dev.
+#[derive(Debug, Parser)]
+#[command(name = "kvm-timeline", version, max_term_width = 100, after_help = exit::TABLE)]
+struct Cli {
+    /// Use this many threads [default: RAYON_NUM_THREADS, else all CPUs].
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print nothing but results and errors.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a timeline: Perfetto protobuf (.pftrace) or Chrome JSON (.json).
+    Convert(convert::Args),
+    /// Prove that every guest event lies inside a run window of its vCPU.
+    Check(check::Args),
+    /// Show each vCPU's TSC-offset history.
+    Offsets(offsets::Args),
+}
+
+/// Parses the arguments, does the work, says how it went.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let mut pool = rayon::ThreadPoolBuilder::new().thread_name(|i| format!("worker {i}"));
+    if let Some(threads) = cli.threads {
+        pool = pool.num_threads(usize::from(threads));
+    }
+    let done = match pool.build() {
+        Ok(pool) => pool.install(|| match &cli.command {
+            Command::Convert(args) => convert::run(args, cli.quiet),
+            Command::Check(args) => check::run(args, cli.quiet),
+            Command::Offsets(args) => offsets::run(args, cli.quiet),
+        }),
+        Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -1,0 +1,80 @@
+//! Where results go: a file that appears whole or not at all, or stdout.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// An output that is written beside its final place and renamed at the end.
+pub(super) enum Output {
+    Stdout(io::BufWriter<io::Stdout>),
+    File { path: PathBuf, file: io::BufWriter<NamedTempFile> },
+    /// Devices and pipes cannot be renamed onto.
+    Special { path: PathBuf, file: io::BufWriter<std::fs::File> },
+}
+
+impl Output {
+    /// Opens `path`, or stdout for `-`.
+    pub(super) fn create(path: &Path) -> Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout(io::BufWriter::with_capacity(1 << 20, io::stdout())));
+        }
+        let fail = |e| Error::io(path, "create the output", e);
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => {
+                return Err(fail(io::Error::from(io::ErrorKind::IsADirectory)).hint("name a file, not a directory"));
+            }
+            Ok(meta) if !meta.is_file() => {
+                let file = std::fs::OpenOptions::new().write(true).open(path).map_err(fail)?;
+                return Ok(Self::Special { path: path.to_owned(), file: io::BufWriter::new(file) });
+            }
+            _ => {}
+        }
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".kvm-timeline-");
+        // A temporary file is private; a result is as readable as any other new file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder
+            .tempfile_in(directory)
+            .map_err(|e| fail(e).hint("check that the directory exists and can be written"))?;
+        Ok(Self::File { path: path.to_owned(), file: io::BufWriter::with_capacity(1 << 20, file) })
+    }
+
+    /// Writes bytes.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Stdout(out) => out.write_all(bytes).map_err(|e| Error::io("stdout", "write", e)),
+            Self::File { path, file } => file.write_all(bytes).map_err(|e| Error::io(&*path, "write", e)),
+            Self::Special { path, file } => file.write_all(bytes).map_err(|e| Error::io(&*path, "write", e)),
+        }
+    }
+
+    /// Makes the result appear under its name.
+    pub(super) fn finish(self) -> Result<()> {
+        match self {
+            Self::Stdout(mut out) => out.flush().map_err(|e| Error::io("stdout", "write", e)),
+            Self::Special { path, mut file } => file.flush().map_err(|e| Error::io(path, "write", e)),
+            Self::File { path, file } => {
+                let file = file.into_inner().map_err(|e| Error::io(&path, "write", e.into_error()))?;
+                file.persist(&path).map_err(|e| Error::io(&path, "rename the finished output", e.error))?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Writes a whole result at once.
+pub(super) fn write_all(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut output = Output::create(path)?;
+    output.write(bytes)?;
+    output.finish()
+}
+
+/// Prints a result to stdout.
+pub(super) fn print(text: &str) -> Result<()> {
+    write_all(Path::new("-"), text.as_bytes())
+}

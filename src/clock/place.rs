@@ -1,0 +1,175 @@
+//! Which segment of its vCPU's history each event of a guest CPU's stream belongs to.
+//!
+//! Recording order is host-time order, so the assignment is monotone: [`Placer::push`] takes the events one by one
+//! (pass 1, a few nanoseconds and no memory per event), [`Placer::finish`] finds the assignment that places the most
+//! events, [`Placing::needs`] says for which host times run windows would settle what is still open, and
+//! [`Placing::resolve`] gives the [`Placement`], from which any chunk can be mapped by event index (pass 2).
+
+use std::sync::Arc;
+
+use crate::clock::history::History;
+use crate::clock::mapping::Mapping;
+use crate::clock::scaling::HostRange;
+use crate::clock::windows::Windows;
+use crate::time::RawStamp;
+
+/// Flag of [`Placer::push`]: first event of its sub-buffer, its stamp is absolute. Same bit as `Record::FIRST`.
+pub const FIRST: u8 = 1;
+/// Flag of [`Placer::push`]: a TIME_EXTEND of zero stands before the event. Same bit as `Record::ZERO_EXTEND`.
+pub const ZERO_EXTEND: u8 = 2;
+
+/// A stretch of host time with one conversion: a history's segment, or what was composed from one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Track {
+    /// Where events can lie.
+    pub within: HostRange,
+    /// Host TSC to stamp.
+    pub mapping: Mapping,
+    /// Index of the segment in [`History::segments`] that it came from.
+    pub segment: usize,
+    /// How far a mapped time may be off on either side, in host cycles, because the offset itself is not exact.
+    pub uncertainty: u64,
+}
+
+/// The tracks of a guest that records x86-tsc: one per segment in which the vCPU ran.
+pub fn tracks(history: &History) -> Vec<Track> {
+    let _ = history;
+    todo!()
+}
+
+/// Takes one guest CPU's events in recording order.
+#[derive(Debug)]
+pub struct Placer {
+    tracks: Arc<[Track]>,
+}
+
+impl Placer {
+    /// Places along `tracks`, which are in host-time order.
+    pub fn new(tracks: Vec<Track>) -> Self {
+        Self { tracks: tracks.into() }
+    }
+
+    /// The next event of the stream.
+    #[inline]
+    pub fn push(&mut self, stamp: RawStamp, flags: u8) {
+        let _ = (stamp, flags);
+        todo!()
+    }
+
+    /// All events have been pushed.
+    pub fn finish(self) -> Placing {
+        todo!()
+    }
+}
+
+/// A placement that may still have open questions.
+#[derive(Debug)]
+pub struct Placing {
+    tracks: Arc<[Track]>,
+}
+
+impl Placing {
+    /// The host times for which run windows of the vCPU's thread would settle what is open: sorted, disjoint; empty if
+    /// nothing is.
+    pub fn needs(&self) -> Vec<HostRange> {
+        todo!()
+    }
+
+    /// Settles what is open, with the windows where there are any (they need only cover [`Placing::needs`]), by recording
+    /// order alone where there are none.
+    pub fn resolve(self, windows: Option<&Windows>) -> Placement {
+        let _ = windows;
+        todo!()
+    }
+}
+
+/// Why events could not be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The stamp fits no segment of the history, or none that recording order allows.
+    FitsNoSegment,
+    /// The clock went backwards and no segment explains it.
+    ClockWentBack,
+    /// Recorded behind a clock that went backwards, with a time that cannot be repaired.
+    StaleRun,
+}
+
+/// What a piece's events are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceKind {
+    /// Their stamps are as the guest's clock showed them.
+    Plain,
+    /// A stale run: recorded behind a clock that went backwards, times repaired.
+    Repaired,
+    /// Two segments fit and nothing tells which is right: recording order chose.
+    Ambiguous,
+    /// They have no host time.
+    NotPlaced(Reason),
+}
+
+/// A run of events of a stream that are mapped alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Index of its first event in the stream; it ends where the next piece starts.
+    pub start: u64,
+    /// What its events are.
+    pub kind: PieceKind,
+    /// Index into [`History::segments`]; meaningless where not placed.
+    pub segment: usize,
+    /// Added to a stamp, modulo 2^64, before it is mapped; 0 but for repaired runs.
+    pub shift: u64,
+    /// How far a mapped time may be off on either side, in host cycles.
+    pub uncertainty: u64,
+    within: HostRange,
+    mapping: Option<Mapping>,
+}
+
+impl Piece {
+    /// The host times at which an event of this piece with this stamp may have happened, not counting
+    /// [`Piece::uncertainty`]: draw the first. `None` where not placed.
+    #[inline]
+    pub fn host(&self, stamp: RawStamp) -> Option<HostRange> {
+        let _ = stamp;
+        todo!()
+    }
+}
+
+/// How many events of a stream went which way; they add up to the events pushed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Placed by their own stamp.
+    pub plain: u64,
+    /// Placed in a repaired stale run.
+    pub repaired: u64,
+    /// Placed where two segments fit.
+    pub ambiguous: u64,
+    /// Not placed: no segment fits.
+    pub fits_no_segment: u64,
+    /// Not placed: the clock went backwards without a reason.
+    pub clock_went_back: u64,
+    /// Not placed: stale and beyond repair.
+    pub stale: u64,
+}
+
+/// Where every event of a stream belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// In recording order; the first starts at 0. Empty for an empty stream.
+    pub pieces: Vec<Piece>,
+    /// The sums.
+    pub counts: Counts,
+    /// Times the stamps stepped backwards within one segment by a few cycles (no clock change; counted only).
+    pub out_of_order: u64,
+    /// Number of events pushed.
+    pub events: u64,
+}
+
+impl Placement {
+    /// Index of the piece that holds event `event` of the stream.
+    pub fn index_at(&self, event: u64) -> Option<usize> {
+        if event >= self.events {
+            return None;
+        }
+        self.pieces.partition_point(|p| p.start <= event).checked_sub(1)
+    }
+}

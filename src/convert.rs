@@ -1,0 +1,381 @@
+//! From a session to an output file, and the report about it.
+
+use std::collections::BTreeMap;
+
+use crate::capture::Record;
+use crate::clock::history::{Segment, Source};
+use crate::clock::scaling::HostRange;
+use crate::error::Result;
+use crate::export::Format;
+use crate::monitor::Monitor;
+use crate::pipeline::lane::Ledger;
+use crate::pipeline::lanes::{Lanes, lanes};
+use crate::pipeline::{Consumer, run};
+use crate::report::{
+    EventReport, InputReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport, VmReport,
+};
+use crate::session::{Role, Session, Vcpu};
+use crate::time::HostTsc;
+use crate::timeline::drawing::{Batch, FieldSource};
+use crate::timeline::Outcome;
+use crate::timeline::setup::{DrawOptions, SegmentSetup, Setup, VcpuSetup, VmSetup};
+use crate::timeline::Timeline;
+
+/// How much of the host's trace is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// From 100 ms before the first to 100 ms after the last guest event; everything where there is no guest event.
+    Guests,
+    /// Everything.
+    All,
+}
+
+/// What to write and how.
+#[derive(Clone, Debug)]
+pub struct ConvertOptions {
+    /// The output format.
+    pub format: Format,
+    /// How much of the host's trace is drawn.
+    pub span: Span,
+    /// What is drawn.
+    pub draw: DrawOptions,
+}
+
+/// Items per batch: large enough that interned strings weigh little, small enough to spread over threads.
+const BATCH_ITEMS: usize = 8192;
+
+/// Host time drawn before and after the guests' recordings, in nanoseconds.
+const MARGIN_NS: u64 = 100_000_000;
+
+struct Draw {
+    timeline: Timeline,
+}
+
+impl Consumer for Draw {
+    type Batch = Batch;
+
+    #[inline]
+    fn event(&mut self, lane: u32, ts: HostTsc, record: &Record, payload: &[u8]) {
+        self.timeline.event(lane, ts, record.event, payload);
+    }
+
+    fn lost(&mut self, lane: u32, ts: HostTsc, count: Option<u64>) {
+        self.timeline.lost(lane, ts, count);
+    }
+
+    fn ends(&mut self, lane: u32, ts: HostTsc) {
+        self.timeline.stream_ends(lane, ts);
+    }
+
+    fn take(&mut self, out: &mut Vec<Batch>) {
+        if self.timeline.pending() >= BATCH_ITEMS {
+            out.push(self.timeline.take_batch());
+        }
+    }
+}
+
+/// Converts a session; `write` gets the output's bytes in order.
+///
+/// # Errors
+///
+/// If an input can no longer be read, if `write` fails, or if the monitor asks to stop.
+pub fn convert(
+    session: &Session,
+    options: &ConvertOptions,
+    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    monitor: &Monitor<'_>,
+) -> Result<Report> {
+    let span = drawn_span(session, options.span);
+    let lanes = lanes(session, span);
+    let timeline = Timeline::new(setup(session, &lanes, span, options.draw.clone()));
+    let world = timeline.world();
+    let exporter = options.format.exporter();
+    let mut bytes = Vec::new();
+    exporter.header(&world, &mut bytes);
+    write(&bytes)?;
+    let encode = |number: u64, batch: Batch| {
+        let mut out = Vec::with_capacity(batch.items.len() * 40);
+        exporter.batch(&world, number, &batch, &mut out);
+        out
+    };
+    let mut draw = Draw { timeline };
+    let done = run(&lanes.lanes, &mut draw, &encode, write, monitor)?;
+    let outcome = draw.timeline.finish();
+    bytes.clear();
+    exporter.batch(&world, done.batches, &outcome.last, &mut bytes);
+    exporter.footer(&world, &mut bytes);
+    write(&bytes)?;
+    Ok(report(session, &lanes, &done.ledgers, &outcome))
+}
+
+/// Interprets a session without writing anything: what `check` and `stats` are made from.
+pub struct Interpreted<'a> {
+    /// The lanes.
+    pub lanes: Lanes<'a>,
+    /// One per lane.
+    pub ledgers: Vec<Ledger>,
+    /// What the timeline found.
+    pub outcome: Outcome,
+}
+
+/// Runs pass 2 and throws the drawing away. `durations` keeps the length of every exit.
+///
+/// # Errors
+///
+/// If an input can no longer be read, or if the monitor asks to stop.
+pub fn interpret<'a>(
+    session: &'a Session,
+    span: Span,
+    durations: bool,
+    monitor: &Monitor<'_>,
+) -> Result<Interpreted<'a>> {
+    let span = drawn_span(session, span);
+    let lanes = lanes(session, span);
+    let mut timeline = Timeline::new(setup(session, &lanes, span, DrawOptions::default()));
+    if durations {
+        timeline.keep_durations();
+    }
+    let mut draw = Draw { timeline };
+    let done = run(&lanes.lanes, &mut draw, &|_, _| Vec::new(), &mut |_| Ok(()), monitor)?;
+    Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
+}
+
+/// The host time that is drawn.
+pub fn drawn_span(session: &Session, span: Span) -> HostRange {
+    let (Span::Guests, Some(guests)) = (span, session.guest_span()) else { return HostRange::ALL };
+    let hz = session.rate.hz.unwrap_or(1_000_000_000);
+    let margin = u64::try_from(u128::from(hz) * u128::from(MARGIN_NS) / 1_000_000_000).unwrap_or(u64::MAX);
+    HostRange {
+        first: HostTsc::new(guests.first.get().saturating_sub(margin)),
+        last: HostTsc::new(guests.last.get().saturating_add(margin)),
+    }
+}
+
+/// What the timeline must know beforehand.
+pub fn setup(session: &Session, lanes: &Lanes<'_>, span: HostRange, draw: DrawOptions) -> Setup {
+    let sources = session
+        .inputs
+        .iter()
+        .map(|i| FieldSource { formats: i.capture.formats.clone(), endian: i.capture.endian })
+        .collect();
+    // Segments are drawn where something else is: within the span and the host's or the guests' recordings.
+    let known = [session.host_span(), session.guest_span()].into_iter().flatten();
+    let extent = known.reduce(|a, b| HostRange { first: a.first.min(b.first), last: a.last.max(b.last) });
+    let drawn = extent.and_then(|e| e.intersect(span)).unwrap_or(span);
+    let vms = session.vms.iter().enumerate().map(|(v, vm)| VmSetup {
+        name: vm.name.clone(),
+        pid: vm.pid,
+        kernel: session
+            .inputs
+            .iter()
+            .find(|i| i.role == Role::Guest(v))
+            .and_then(|i| i.capture.info.uname.as_deref())
+            .and_then(|uname| uname.split(' ').nth(2))
+            .map(str::to_owned),
+        vcpus: vm
+            .vcpus
+            .iter()
+            .map(|vcpu| VcpuSetup {
+                number: vcpu.number,
+                vcpu_id: vcpu.vcpu_id,
+                thread: vcpu.thread,
+                segments: segments(vcpu),
+                description: clock_words(vcpu),
+            })
+            .collect(),
+    });
+    let hosts = session.inputs.iter().filter(|i| i.role == Role::Host);
+    Setup {
+        sources,
+        streams: lanes.roles.clone(),
+        vms: vms.collect(),
+        host_comms: hosts.flat_map(|i| i.capture.info.cmdlines.iter().cloned()).collect(),
+        rate: session.rate.rate,
+        span: (drawn.first, drawn.last),
+        wall_clock: None,
+        metadata: metadata(session),
+        options: draw,
+    }
+}
+
+fn segments(vcpu: &Vcpu) -> Vec<SegmentSetup> {
+    let mut before: Option<&Segment> = None;
+    let mut drawn = Vec::new();
+    for segment in &vcpu.history.segments {
+        drawn.push(SegmentSetup {
+            from: segment.from,
+            to: segment.to,
+            offset: segment.offset,
+            changed_from: before.map(|s| s.offset),
+            source: segment.source.to_string(),
+            scaling: (!segment.scaling.is_none())
+                .then(|| format!("{} / 2^{}", segment.scaling.ratio(), segment.scaling.frac_bits())),
+        });
+        before = Some(segment);
+    }
+    drawn
+}
+
+/// Clock source and quality for a row's description.
+fn clock_words(vcpu: &Vcpu) -> String {
+    let segments = &vcpu.history.segments;
+    let mut words = match segments.as_slice() {
+        [] => "no TSC offset known".to_owned(),
+        [only] => format!("TSC offset {} ({})", only.offset, only.source),
+        [first, ..] => format!("{} TSC offsets ({})", segments.len(), first.source),
+    };
+    let widest = segments.iter().map(|s| s.uncertainty).max().unwrap_or(0);
+    if widest > 0 {
+        words.push_str(&format!(", within {widest} cycles"));
+    }
+    if let Some(note) = &vcpu.note {
+        words.push_str(&format!("; {note}"));
+    }
+    words
+}
+
+fn metadata(session: &Session) -> serde_json::Value {
+    serde_json::json!({
+        "tool": concat!("kvm-timeline ", env!("CARGO_PKG_VERSION")),
+        "tsc": tsc_report(session),
+        "vms": session.vms.iter().map(|vm| serde_json::json!({
+            "name": vm.name,
+            "pid": vm.pid,
+            "vcpus": vm.vcpus.iter().map(|v| serde_json::json!({
+                "id": v.number,
+                "vcpu_id": v.vcpu_id,
+                "thread": v.thread,
+                "segments": segment_reports(v),
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// The offset history as reports show it.
+pub fn segment_reports(vcpu: &Vcpu) -> Vec<SegmentReport> {
+    let report = |s: &Segment| SegmentReport {
+        from: (s.from != HostTsc::MIN).then(|| s.from.get()),
+        to: (s.to != HostTsc::MAX).then(|| s.to.get()),
+        offset: s.offset.signed(),
+        offset_unsigned: s.offset.raw(),
+        ratio: (!s.scaling.is_none()).then(|| s.scaling.ratio()),
+        frac_bits: (!s.scaling.is_none()).then(|| s.scaling.frac_bits()),
+        source: s.source.to_string(),
+        uncertainty: s.uncertainty,
+    };
+    vcpu.history.segments.iter().map(report).collect()
+}
+
+/// The TSC rate as reports show it.
+pub fn tsc_report(session: &Session) -> TscReport {
+    let rate = &session.rate;
+    let others = rate.others.iter().map(|(source, hz)| RateReport {
+        source: source.clone(),
+        hz: *hz,
+        ppm: rate.hz.map_or(0, |used| {
+            let difference = i128::from(*hz) - i128::from(used);
+            i64::try_from(difference * 1_000_000 / i128::from(used.max(1))).unwrap_or(i64::MAX)
+        }),
+    });
+    TscReport { hz: rate.hz, source: rate.source.clone(), others: others.collect() }
+}
+
+fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Outcome) -> Report {
+    let mut report = Report { tsc: tsc_report(session), marks_cut: outcome.marks_cut, ..Report::default() };
+    for input in &session.inputs {
+        let vm = match input.role {
+            Role::Guest(vm) => session.vms.get(vm).map(|vm| vm.name.clone()),
+            _ => None,
+        };
+        report.inputs.push(InputReport {
+            path: input.capture.path.display().to_string(),
+            role: input.role.name().to_owned(),
+            kind: input.capture.info.kind.clone(),
+            vm,
+            events_read: input.survey.events(),
+            events_lost: input.survey.streams.iter().map(|s| s.lost).sum(),
+            losses_uncounted: input.survey.streams.iter().map(|s| s.lost_unknown).sum(),
+        });
+        inputs_notes(input, &mut report);
+    }
+    report.warnings.extend(session.warnings.iter().cloned());
+    report.events = event_report(session, lanes, ledgers, &outcome.counts.written, &outcome.counts.filtered);
+    report.out_of_order = ledgers.iter().map(|l| l.out_of_order).sum();
+    for (v, vm) in session.vms.iter().enumerate() {
+        let vcpus = vm.vcpus.iter().enumerate().map(|(c, vcpu)| {
+            let found = outcome.vcpus.iter().find(|o| o.vm as usize == v && o.vcpu as usize == c);
+            VcpuReport {
+                id: vcpu.number,
+                vcpu_id: vcpu.vcpu_id,
+                thread: vcpu.thread,
+                events: events_of(session, v, c),
+                checked: found.map_or(0, |o| o.check.checked),
+                inside: found.map_or(0, |o| o.check.inside),
+                segments: segment_reports(vcpu),
+            }
+        });
+        report.vms.push(VmReport { name: vm.name.clone(), pid: vm.pid, vcpus: vcpus.collect() });
+        if vm.vcpus.iter().any(|v| v.history.segments.iter().any(|s| s.source == Source::Inferred)) {
+            report.warnings.push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
+        }
+    }
+    report.longest_stalls = outcome
+        .longest_stalls
+        .iter()
+        .filter_map(|stall| {
+            let vm = session.vms.get(stall.vm as usize)?;
+            Some(StallReport {
+                vm: vm.name.clone(),
+                vcpu: vm.vcpus.get(stall.vcpu as usize)?.number,
+                start_ns: stall.start.get(),
+                duration_ns: stall.length_ns,
+                name: stall.name.clone(),
+            })
+        })
+        .collect();
+    if session.rate.hz.is_none() && !session.inputs.is_empty() {
+        report.warnings.push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
+    }
+    report
+}
+
+/// Events that were read for a vCPU's rows.
+pub fn events_of(session: &Session, vm: usize, vcpu: usize) -> u64 {
+    let streams = session.streams.iter().filter(|s| s.vm == vm && s.vcpu == Some(vcpu));
+    streams.map(|s| s.placement.events).sum()
+}
+
+/// Warnings and damage of one input, with its path.
+pub(crate) fn inputs_notes(input: &crate::session::Input, report: &mut Report) {
+    let path = input.capture.path.display();
+    let info = &input.capture.info;
+    report.warnings.extend(info.warnings.iter().map(|w| format!("{path}: {w}")));
+    report.damaged.extend(info.damaged.iter().map(|d| format!("{path}: {d}")));
+    for stream in input.survey.streams.iter().filter(|s| s.damaged > 0) {
+        let what = stream.damage.join("; ");
+        let count = stream.damaged;
+        report.damaged.push(format!("{path}: CPU {}: {count} damaged places: {what}", stream.cpu));
+    }
+}
+
+/// The account over all lanes.
+pub(crate) fn event_report(
+    session: &Session,
+    lanes: &Lanes<'_>,
+    ledgers: &[Ledger],
+    written: &[u64],
+    filtered: &[u64],
+) -> EventReport {
+    let mut events = EventReport { read: session.inputs.iter().map(|i| i.survey.events()).sum(), ..Default::default() };
+    events.written = written.iter().sum();
+    events.filtered = filtered.iter().sum::<u64>() + ledgers.iter().map(|l| l.filtered).sum::<u64>();
+    let mut not_placed: BTreeMap<String, u64> = BTreeMap::new();
+    for ledger in ledgers {
+        for (reason, count) in &ledger.not_placed {
+            *not_placed.entry(reason.name().to_owned()).or_default() += count;
+        }
+    }
+    events.not_placed = not_placed;
+    debug_assert_eq!(lanes.lanes.len(), ledgers.len());
+    events
+}

@@ -1,0 +1,133 @@
+//! A lane: one stream on its way through pass 2, with its clock mapping and its filters.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::capture::{Chunk, Lost, Record, Stream};
+use crate::clock::stamps::{MapStamps, NotPlaced};
+use crate::error::Result;
+use crate::time::HostTsc;
+
+/// A chunk that is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneChunk {
+    /// Index in the stream.
+    pub index: usize,
+    /// Host time of its first event.
+    pub start: HostTsc,
+    /// Position of its first event in the stream, counted in events.
+    pub first_event: u64,
+    /// How many records it has.
+    pub records: u32,
+}
+
+/// What happened to a lane's events; see the report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Filtered before the consumer saw them.
+    pub filtered: u64,
+    /// Handed to the consumer.
+    pub passed: u64,
+    /// Without a host time, by reason.
+    pub not_placed: BTreeMap<NotPlaced, u64>,
+    /// Events whose host time lay before an earlier event's of the same stream; drawn at that event's time.
+    pub out_of_order: u64,
+}
+
+impl Ledger {
+    /// What is known before pass 2: chunks that are not even read.
+    pub(super) fn of_skipped(lane: &Lane<'_>) -> Self {
+        Self { filtered: lane.skipped, ..Self::default() }
+    }
+
+    /// Adds another ledger.
+    pub fn add(&mut self, other: &Self) {
+        self.filtered += other.filtered;
+        self.passed += other.passed;
+        self.out_of_order += other.out_of_order;
+        for (reason, count) in &other.not_placed {
+            *self.not_placed.entry(*reason).or_default() += count;
+        }
+    }
+}
+
+/// One stream in the merge.
+pub struct Lane<'a> {
+    /// The file, for errors.
+    pub path: &'a Path,
+    /// The stream.
+    pub stream: &'a Stream,
+    /// The chunks to read, in order.
+    pub chunks: Vec<LaneChunk>,
+    /// Events in chunks that are left out because none of them is wanted.
+    pub skipped: u64,
+    /// Raw stamps to host time.
+    pub map: &'a dyn MapStamps,
+    /// Events outside this span are filtered.
+    pub span: (HostTsc, HostTsc),
+    /// Events (by format index) that are filtered: second copies that another buffer has as well.
+    pub drop: Vec<bool>,
+}
+
+/// A chunk on its way: decoded, mapped, filtered.
+pub(super) struct Loaded {
+    pub lane: u32,
+    pub chunk: Chunk,
+    pub ledger: Ledger,
+}
+
+impl Lane<'_> {
+    pub(super) fn load(&self, lane: u32, at: usize, mut chunk: Chunk) -> Result<Loaded> {
+        let LaneChunk { index, first_event, .. } = self.chunks[at];
+        chunk.clear();
+        self.stream.source.read(index, &mut chunk).map_err(|e| e.in_file(self.path))?;
+        let mut ledger = Ledger::default();
+        let mut lost = std::mem::take(&mut chunk.lost);
+        let mut next_lost = 0;
+        let mut kept = 0;
+        let mut floor = HostTsc::MIN;
+        for i in 0..chunk.records.len() {
+            while lost.get(next_lost).is_some_and(|l| l.before <= i) {
+                lost[next_lost].before = kept;
+                next_lost += 1;
+            }
+            let mut record = chunk.records[i];
+            match self.keep(first_event + i as u64, &record) {
+                Ok(Some(ts)) => {
+                    if ts < floor {
+                        ledger.out_of_order += 1;
+                    }
+                    floor = floor.max(ts);
+                    record.ts = floor.get();
+                    chunk.records[kept] = record;
+                    kept += 1;
+                }
+                Ok(None) => ledger.filtered += 1,
+                Err(reason) => *ledger.not_placed.entry(reason).or_default() += 1,
+            }
+        }
+        for l in lost.iter_mut().skip(next_lost) {
+            l.before = kept;
+        }
+        chunk.records.truncate(kept);
+        chunk.lost = lost;
+        ledger.passed = kept as u64;
+        Ok(Loaded { lane, chunk, ledger })
+    }
+
+    #[inline]
+    fn keep(&self, event: u64, record: &Record) -> Result<Option<HostTsc>, NotPlaced> {
+        if record.event == Record::UNKNOWN {
+            return Err(NotPlaced::NoFormat);
+        }
+        let ts = self.map.map(event, record.ts)?;
+        let wanted = self.span.0 <= ts && ts <= self.span.1;
+        let second = self.drop.get(usize::from(record.event)).copied().unwrap_or(false);
+        Ok((wanted && !second).then_some(ts))
+    }
+}
+
+/// The loss that stands before record `index`, if any.
+pub(super) fn lost_before(chunk: &Chunk, next: usize, index: usize) -> Option<Lost> {
+    chunk.lost.get(next).copied().filter(|l| l.before <= index)
+}

@@ -1,0 +1,162 @@
+//! Pass 2: every chunk is decoded once, merged in host-time order, interpreted and encoded.
+//!
+//! Three stages overlap. While group `n` of chunks is interpreted, which must be sequential, group `n + 1` is decoded
+//! and group `n - 1` is encoded on whatever threads are free. Groups are cut by chunk count alone, so the output is
+//! the same for any number of threads, and memory is bounded by three groups.
+
+pub mod lane;
+pub mod lanes;
+mod merge;
+
+use rayon::prelude::*;
+
+use crate::capture::{Chunk, Record};
+use crate::error::Result;
+use crate::monitor::Monitor;
+use crate::time::HostTsc;
+use lane::{Lane, Ledger, Loaded};
+use merge::Merge;
+
+/// Chunks per group. With the usual chunk of ten 4 KiB sub-buffers a group is about a megabyte and 25,000 events:
+/// large enough that the three stages rarely wait for each other, small enough for the caches.
+const GROUP: usize = 24;
+
+/// What is done with the merged events.
+pub trait Consumer: Send {
+    /// Work that is handed to the encoders.
+    type Batch: Send;
+
+    /// One event, in host-time order. `payload` starts at its first common field.
+    fn event(&mut self, lane: u32, ts: HostTsc, record: &Record, payload: &[u8]);
+
+    /// The ring buffer of this lane lost events before `ts`.
+    fn lost(&mut self, lane: u32, ts: HostTsc, count: Option<u64>);
+
+    /// The lane has no events after `ts`.
+    fn ends(&mut self, lane: u32, ts: HostTsc);
+
+    /// Moves finished batches into `out`. Called after every few thousand events.
+    fn take(&mut self, out: &mut Vec<Self::Batch>);
+}
+
+/// Where encoded bytes go, in order.
+pub type Write<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+
+/// What pass 2 leaves behind.
+#[derive(Debug)]
+pub struct Done {
+    /// One per lane.
+    pub ledgers: Vec<Ledger>,
+    /// How many batches were encoded; a batch that is still to come has this number.
+    pub batches: u64,
+}
+
+/// Runs pass 2 over `lanes`.
+///
+/// `encode` turns batch `n` into bytes; it runs on any thread. `write` gets the bytes in order. Ends early with
+/// [`crate::error::ErrorKind::Interrupted`] when the monitor says so.
+pub fn run<C: Consumer>(
+    lanes: &[Lane<'_>],
+    consumer: &mut C,
+    encode: &(dyn Fn(u64, C::Batch) -> Vec<u8> + Sync),
+    write: &mut Write<'_>,
+    monitor: &Monitor<'_>,
+) -> Result<Done> {
+    let plan = schedule(lanes);
+    let groups: Vec<&[Scheduled]> = plan.chunks(GROUP).collect();
+    let mut ledgers: Vec<Ledger> = lanes.iter().map(Ledger::of_skipped).collect();
+    let mut merge = Merge::new(lanes.iter().map(|l| l.chunks.len()));
+    let mut free: Vec<Chunk> = Vec::new();
+    let mut ready: Vec<Loaded> = match groups.first() {
+        Some(group) => decode(lanes, group, &mut free, monitor)?,
+        None => Vec::new(),
+    };
+    let mut batches: Vec<(u64, C::Batch)> = Vec::new();
+    let mut number = 0;
+    for n in 0..groups.len() {
+        monitor.check()?;
+        let next = groups.get(n + 1).copied().unwrap_or(&[]);
+        let horizon = next.first().map_or(HostTsc::MAX, |s| s.start);
+        for loaded in &ready {
+            ledgers[loaded.lane as usize].add(&loaded.ledger);
+        }
+        let arrived = std::mem::take(&mut ready);
+        let encoding = std::mem::take(&mut batches);
+        let mut spare = std::mem::take(&mut free);
+        let (interpreted, (encoded, decoded)) = rayon::join(
+            || {
+                let mut out = Vec::new();
+                merge.add(arrived);
+                merge.run(horizon, consumer, &mut out);
+                out
+            },
+            || {
+                rayon::join(
+                    || -> Vec<Vec<u8>> { encoding.into_par_iter().map(|(i, batch)| encode(i, batch)).collect() },
+                    || decode(lanes, next, &mut spare, monitor),
+                )
+            },
+        );
+        for bytes in encoded {
+            write(&bytes)?;
+        }
+        for batch in interpreted {
+            batches.push((number, batch));
+            number += 1;
+        }
+        ready = decoded?;
+        free = spare;
+        merge.recycle(&mut free);
+    }
+    let mut out = Vec::new();
+    merge.finish(consumer, &mut out);
+    for batch in out {
+        batches.push((number, batch));
+        number += 1;
+    }
+    let encoded: Vec<Vec<u8>> = batches.into_par_iter().map(|(i, batch)| encode(i, batch)).collect();
+    for bytes in encoded {
+        write(&bytes)?;
+    }
+    Ok(Done { ledgers, batches: number })
+}
+
+/// A chunk in the order in which chunks are needed.
+#[derive(Clone, Copy)]
+struct Scheduled {
+    start: HostTsc,
+    lane: u32,
+    /// Index into the lane's chunk list.
+    at: usize,
+}
+
+fn schedule(lanes: &[Lane<'_>]) -> Vec<Scheduled> {
+    let mut plan = Vec::new();
+    for (lane, l) in lanes.iter().enumerate() {
+        let mut floor = HostTsc::MIN;
+        for (at, chunk) in l.chunks.iter().enumerate() {
+            // A stream's chunks must keep their order even where its clock stepped back.
+            floor = floor.max(chunk.start);
+            plan.push(Scheduled { start: floor, lane: lane as u32, at });
+        }
+    }
+    plan.sort_by_key(|s| (s.start, s.lane, s.at));
+    plan
+}
+
+fn decode(
+    lanes: &[Lane<'_>],
+    group: &[Scheduled],
+    free: &mut Vec<Chunk>,
+    monitor: &Monitor<'_>,
+) -> Result<Vec<Loaded>> {
+    let work: Vec<(Scheduled, Chunk)> = group.iter().map(|&s| (s, free.pop().unwrap_or_default())).collect();
+    work.into_par_iter()
+        .map(|(s, chunk)| {
+            let lane = &lanes[s.lane as usize];
+            let loaded = lane.load(s.lane, s.at, chunk)?;
+            (monitor.tick)(u64::from(lane.chunks[s.at].records));
+            Ok(loaded)
+        })
+        .collect()
+}

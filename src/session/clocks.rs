@@ -1,0 +1,317 @@
+//! The clock of one VM: the history of each vCPU, inferred where nothing was recorded, for whichever clock the guest's
+//! stamps are in.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use crate::capture::{Capture, Clock, Record};
+use crate::clock::history::{Change, Evidence, History, InferredOffset};
+use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer};
+use crate::clock::place::{Placer, Track, tracks};
+use crate::clock::pvclock::{self, ClockSample, Update};
+use crate::clock::scaling::{HostRange, Scaling};
+use crate::clock::windows::{State, Windows};
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitor::Monitor;
+use crate::session::evidence::{Extra, HostEvidence, evidence, given};
+use crate::session::facts::Facts;
+use crate::session::groups::Group;
+use crate::session::inputs::Opened;
+use crate::session::request::Request;
+use crate::session::runs::{Host, join_spans, windows};
+use crate::session::samples::{StreamSample, sample};
+use crate::session::survey::Survey;
+use crate::time::{HostTsc, RawStamp};
+
+/// Chunks per stream that are looked at to see whose run windows a guest fits.
+const FIT_CHUNKS: usize = 3;
+/// Chunks per stream that inference looks at.
+const INFER_CHUNKS: usize = 48;
+
+/// What the host's side offers to any guest.
+pub(super) struct HostSide<'a> {
+    pub(super) evidence: HostEvidence,
+    pub(super) hosts: Vec<Host<'a>>,
+    pub(super) facts: &'a Facts,
+    pub(super) request: &'a Request,
+    pub(super) all_windows: OnceCell<BTreeMap<i32, Windows>>,
+}
+
+impl HostSide<'_> {
+    /// The run windows of all threads in all of the host's trace; read once, when inference asks for them.
+    fn windows(&self, monitor: &Monitor<'_>) -> Result<&BTreeMap<i32, Windows>> {
+        if let Some(windows) = self.all_windows.get() {
+            return Ok(windows);
+        }
+        let all = windows(&self.hosts, &[HostRange::ALL], monitor)?;
+        Ok(self.all_windows.get_or_init(|| all))
+    }
+}
+
+/// A guest's capture.
+#[derive(Clone, Copy)]
+pub(super) struct Guest<'a> {
+    capture: &'a Capture,
+    survey: &'a Survey,
+}
+
+impl<'a> Guest<'a> {
+    pub(super) fn new(opened: &'a Opened) -> Self {
+        Self { capture: &opened.capture, survey: &opened.survey }
+    }
+
+    /// The clock of the buffer with most events.
+    fn clock(&self) -> Clock {
+        let events = |b: usize| self.survey.streams.iter().filter(|s| s.buffer == b).map(|s| s.events).sum::<u64>();
+        let busiest = (0..self.capture.buffers.len()).max_by_key(|&b| (events(b), std::cmp::Reverse(b)));
+        busiest.map_or(Clock::X86Tsc, |b| self.capture.buffers[b].clock.clone())
+    }
+}
+
+/// A vCPU with its clock.
+pub(super) struct PairedVcpu {
+    pub(super) vcpu_id: u32,
+    pub(super) thread: i32,
+    pub(super) history: History,
+    changes: Vec<Change>,
+    updates: Vec<Update>,
+    pub(super) note: Option<String>,
+}
+
+/// A VM's threads together with the guest files that are (or might be) its.
+pub(super) struct Pairing {
+    /// By vcpu_id: the guest's CPU n is number n here.
+    pub(super) vcpus: Vec<PairedVcpu>,
+    pub(super) has_files: bool,
+    /// kvm-clock minus stamp, in nanoseconds, per guest clock that is no TSC.
+    constants: Vec<(String, i64)>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Pairing {
+    /// Collects the evidence for every vCPU of `group`, and infers what is missing if there are guest files.
+    pub(super) fn new(
+        side: &HostSide<'_>,
+        name: &str,
+        group: &Group,
+        guests: &[Guest<'_>],
+        monitor: &Monitor<'_>,
+    ) -> Result<Self> {
+        let shift = guests.iter().find_map(|g| g.capture.info.time_shift.as_ref());
+        let mut pairing =
+            Self { vcpus: Vec::new(), has_files: !guests.is_empty(), constants: Vec::new(), warnings: Vec::new() };
+        for (rank, &(vcpu_id, thread)) in group.vcpus.iter().enumerate() {
+            let extra = Extra {
+                given: given(&side.request.offsets, name, rank as u32),
+                time_shift: shift.map(|s| (s, rank)),
+                facts: side.facts,
+                ignore_recorded: side.request.ignore_recorded_offsets,
+            };
+            let evidence = evidence(&side.evidence, group, vcpu_id, thread, &extra);
+            let updates = side.evidence.updates(group, vcpu_id, thread);
+            let history = History::build(&evidence);
+            pairing.vcpus.push(PairedVcpu { vcpu_id, thread, history, changes: evidence.changes, updates, note: None });
+        }
+        for guest in guests {
+            match guest.clock() {
+                Clock::X86Tsc => pairing.infer_offsets(side, guest, monitor)?,
+                Clock::Other(clock) => pairing.infer_constant(side, guest, &clock, monitor)?,
+            }
+        }
+        Ok(pairing)
+    }
+
+    /// Index of the vCPU that is the guest's CPU `cpu`.
+    pub(super) fn vcpu_of_cpu(&self, cpu: u32) -> Option<usize> {
+        let index = cpu as usize;
+        (index < self.vcpus.len()).then_some(index)
+    }
+
+    /// How the stamps of a guest's buffer are mapped for a vCPU.
+    pub(super) fn tracks(&self, vcpu: usize, capture: &Capture, buffer: usize) -> Vec<Track> {
+        let Some(v) = self.vcpus.get(vcpu) else { return Vec::new() };
+        match capture.buffers.get(buffer).map(|b| &b.clock) {
+            Some(Clock::X86Tsc) => tracks(&v.history),
+            Some(Clock::Other(name)) => match self.constants.iter().find(|(clock, _)| clock == name) {
+                Some((_, constant)) => pvclock::tracks(&v.history, &v.updates, *constant),
+                None => Vec::new(),
+            },
+            None => Vec::new(),
+        }
+    }
+
+    /// The histories that a scan of the host can narrow.
+    pub(super) fn to_tighten(&mut self) -> Vec<(i32, &mut History, Vec<Change>)> {
+        self.vcpus.iter_mut().map(|v| (v.thread, &mut v.history, v.changes.clone())).collect()
+    }
+
+    fn infer_offsets(&mut self, side: &HostSide<'_>, guest: &Guest<'_>, monitor: &Monitor<'_>) -> Result<()> {
+        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS)?;
+        let missing: Vec<&StreamSample> = samples
+            .iter()
+            .filter(|s| self.vcpu_of_cpu(s.cpu).is_some_and(|v| self.vcpus[v].history.segments.is_empty()))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let all = side.windows(monitor)?;
+        let stamps: Vec<(usize, Vec<RawStamp>)> =
+            missing.iter().filter_map(|s| Some((self.vcpu_of_cpu(s.cpu)?, sound(s)))).collect();
+        let of = |(vcpu, stamps): &'_ (usize, Vec<RawStamp>)| -> Option<(usize, &Windows)> {
+            let _ = stamps;
+            Some((*vcpu, all.get(&self.vcpus[*vcpu].thread)?))
+        };
+        let vcpu_samples: Vec<VcpuSample<'_>> = stamps
+            .iter()
+            .filter_map(|s| of(s).map(|(_, windows)| VcpuSample { stamps: &s.1, windows }))
+            .collect();
+        let found: Vec<(usize, Result<Inference, Undecided>)> = match infer(&vcpu_samples, Scaling::NONE) {
+            Ok(shared) => stamps.iter().map(|(v, _)| (*v, Ok(shared.clone()))).collect(),
+            Err(Undecided::NothingFits) if vcpu_samples.len() > 1 => stamps
+                .iter()
+                .filter_map(|s| of(s).map(|(v, windows)| (v, infer(&[VcpuSample { stamps: &s.1, windows }], Scaling::NONE))))
+                .collect(),
+            Err(why) => vec![(0, Err(why))],
+        };
+        for (vcpu, inference) in found {
+            let inference = inference.map_err(|why| cannot_infer(guest.capture, why))?;
+            self.set_inferred(vcpu, &inference);
+        }
+        // Threads that the guest's file says nothing about share the others' offset if there is only one.
+        Ok(())
+    }
+
+    fn set_inferred(&mut self, vcpu: usize, inference: &Inference) {
+        let width = inference.hull.width();
+        let inferred = InferredOffset { offset: inference.estimate, uncertainty: width.div_ceil(2) };
+        let v = &mut self.vcpus[vcpu];
+        v.history = History::build(&Evidence { inferred: Some(inferred), ..Evidence::default() });
+        v.note = Some(format!(
+            "offset between {} and {} ({width} cycles)",
+            inference.hull.lo.signed(),
+            inference.hull.hi.signed()
+        ));
+        if inference.verdict == Verdict::Several {
+            self.warnings.push(format!("vCPU {vcpu}: the run windows leave several offsets open"));
+        }
+    }
+
+    fn infer_constant(
+        &mut self,
+        side: &HostSide<'_>,
+        guest: &Guest<'_>,
+        clock: &str,
+        monitor: &Monitor<'_>,
+    ) -> Result<()> {
+        if self.constants.iter().any(|(known, _)| known == clock) {
+            return Ok(());
+        }
+        let unusable = |why: &str| {
+            Error::new(ErrorKind::Evidence, format!("recorded with the clock `{clock}`, which cannot be placed: {why}"))
+                .in_file(&guest.capture.path)
+                .hint("record the guest with `trace-cmd record -C x86-tsc …`")
+        };
+        if self.vcpus.iter().all(|v| v.updates.is_empty()) {
+            return Err(unusable("the host has no kvm_pvclock_update events"));
+        }
+        let all = side.windows(monitor)?;
+        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS)?;
+        let stamps: Vec<(usize, Vec<RawStamp>)> =
+            samples.iter().filter_map(|s| Some((self.vcpu_of_cpu(s.cpu)?, sound(s)))).collect();
+        let clock_samples: Vec<ClockSample<'_>> = stamps
+            .iter()
+            .filter_map(|(vcpu, stamps)| {
+                let v = &self.vcpus[*vcpu];
+                let sample = VcpuSample { stamps, windows: all.get(&v.thread)? };
+                Some(ClockSample { sample, updates: &v.updates, history: &v.history })
+            })
+            .collect();
+        let inference = pvclock::infer_constant(&clock_samples).map_err(|why| unusable(undecided(why)))?;
+        let constant = inference.estimate.signed().wrapping_neg();
+        let note = format!("clock `{clock}`: kvm-clock less {constant} ns, within {} ns", inference.hull.width());
+        self.vcpus.iter_mut().for_each(|v| v.note = Some(note.clone()));
+        self.constants.push((clock.to_owned(), constant));
+        Ok(())
+    }
+
+    /// (inside, checked) over a few chunks of each guest stream.
+    pub(super) fn score(&self, side: &HostSide<'_>, guests: &[Guest<'_>], monitor: &Monitor<'_>) -> Result<(u64, u64)> {
+        let mut placed: Vec<(i32, Vec<HostTsc>)> = Vec::new();
+        for guest in guests {
+            for stream in sample(guest.capture, guest.survey, FIT_CHUNKS)? {
+                let Some(vcpu) = self.vcpu_of_cpu(stream.cpu) else { continue };
+                let buffer = guest.capture.buffers.iter().position(|b| b.clock == guest.clock()).unwrap_or(0);
+                let tracks = self.tracks(vcpu, guest.capture, buffer);
+                for piece in &stream.pieces {
+                    placed.push((self.vcpus[vcpu].thread, place_piece(&tracks, piece)));
+                }
+            }
+        }
+        let span = |times: &Vec<HostTsc>| HostRange::new(*times.iter().min()?, *times.iter().max()?);
+        let spans = join_spans(placed.iter().filter_map(|(_, times)| span(times)).collect());
+        let windows = windows(&side.hosts, &spans, monitor)?;
+        let (mut inside, mut checked) = (0, 0);
+        for (thread, times) in &placed {
+            let Some(windows) = windows.get(thread) else { continue };
+            for ts in times {
+                match windows.state(*ts) {
+                    State::Inside => {
+                        inside += 1;
+                        checked += 1;
+                    }
+                    State::Outside(_) => checked += 1,
+                    State::Unknown => {}
+                }
+            }
+        }
+        Ok((inside, checked))
+    }
+}
+
+fn place_piece(tracks: &[Track], piece: &[(RawStamp, u8)]) -> Vec<HostTsc> {
+    let mut placer = Placer::new(tracks.to_vec());
+    piece.iter().for_each(|(stamp, flags)| placer.push(*stamp, *flags));
+    let placement = placer.finish().resolve(None);
+    (0_u64..)
+        .zip(piece)
+        .filter_map(|(event, (stamp, _))| {
+            let piece = placement.pieces.get(placement.index_at(event)?)?;
+            piece.host(*stamp).map(|host| host.first)
+        })
+        .collect()
+}
+
+/// The stamps of a sample that are not stale.
+fn sound(sample: &StreamSample) -> Vec<RawStamp> {
+    let mut stamps = Vec::new();
+    for piece in &sample.pieces {
+        let mut stale = false;
+        for (stamp, flags) in piece {
+            stale = (stale && flags & Record::FIRST == 0) || flags & Record::ZERO_EXTEND != 0;
+            if !stale {
+                stamps.push(*stamp);
+            }
+        }
+    }
+    stamps
+}
+
+fn undecided(why: Undecided) -> &'static str {
+    match why {
+        Undecided::NoData => "there are no events, or no run windows",
+        Undecided::NothingFits => "no single constant puts its events into run windows",
+        Undecided::TooVague => "the run windows fit too many constants",
+    }
+}
+
+fn cannot_infer(capture: &Capture, why: Undecided) -> Error {
+    Error::new(
+        ErrorKind::Evidence,
+        format!("no TSC offset was recorded for this guest, and it cannot be inferred: {}", undecided(why)),
+    )
+    .in_file(&capture.path)
+    .hint(
+        "record kvm:kvm_write_tsc_offset on the host before the VM starts, or give the offset of \
+         /sys/kernel/debug/kvm/*/vcpu*/tsc-offset with --offset VM=CYCLES",
+    )
+}

@@ -1,0 +1,164 @@
+//! Who is who: which capture is the host's and which are guests', which threads are whose vCPUs, and with which clock
+//! history each guest CPU is placed.
+
+mod clocks;
+mod evidence;
+pub mod facts;
+mod fields;
+pub mod groups;
+mod inputs;
+mod matching;
+mod placement;
+mod rate;
+pub mod request;
+mod roles;
+pub mod runs;
+mod samples;
+pub mod survey;
+
+use crate::capture::{Capture, Clock};
+use crate::clock::history::History;
+use crate::clock::place::Placement;
+use crate::clock::scaling::HostRange;
+use crate::error::Result;
+use crate::monitor::Monitor;
+use crate::time::HostTsc;
+
+use facts::Facts;
+use request::Request;
+use runs::Host;
+use survey::Survey;
+
+pub use rate::RateChoice;
+
+/// What a capture is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The host's: its events are drawn, its offset writes are evidence.
+    Host,
+    /// Offset writes of the host and nothing else that is drawn.
+    Offsets,
+    /// A guest's, index into [`Session::vms`].
+    Guest(usize),
+}
+
+impl Role {
+    /// The word in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Offsets => "offsets",
+            Self::Guest(_) => "guest",
+        }
+    }
+}
+
+/// A capture that was opened and surveyed.
+pub struct Input {
+    /// The capture.
+    pub capture: Capture,
+    /// What pass 1 found in it.
+    pub survey: Survey,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// A VM.
+#[derive(Debug, Default)]
+pub struct Vm {
+    /// Name.
+    pub name: String,
+    /// Process on the host, where something shows it.
+    pub pid: Option<u32>,
+    /// vCPUs in row order.
+    pub vcpus: Vec<Vcpu>,
+}
+
+/// A vCPU.
+#[derive(Debug, Default)]
+pub struct Vcpu {
+    /// The number in its rows' names: the guest's CPU number, or vcpu_id without a guest file.
+    pub number: u32,
+    /// KVM's number.
+    pub vcpu_id: Option<u32>,
+    /// Its host thread.
+    pub thread: Option<i32>,
+    /// Its offset history.
+    pub history: History,
+    /// What else is worth saying about its clock, in words: an inferred range, a clock constant.
+    pub note: Option<String>,
+}
+
+/// A guest CPU's stream with its place in time.
+pub struct GuestStream {
+    /// Index into [`Session::inputs`].
+    pub input: usize,
+    /// Index into the capture's buffers.
+    pub buffer: usize,
+    /// Index into the buffer's streams.
+    pub stream: usize,
+    /// Index into [`Session::vms`].
+    pub vm: usize,
+    /// Index into the VM's vCPUs; `None` where no vCPU is known for the CPU, so that nothing can be placed.
+    pub vcpu: Option<usize>,
+    /// Where its events belong.
+    pub placement: Placement,
+    /// Host time of its first and last placed event.
+    pub span: Option<HostRange>,
+}
+
+/// Everything that pass 2 needs to know.
+pub struct Session {
+    /// All captures.
+    pub inputs: Vec<Input>,
+    /// All VMs, in the order of their rows.
+    pub vms: Vec<Vm>,
+    /// All guest streams.
+    pub streams: Vec<GuestStream>,
+    /// Host TSC to nanoseconds.
+    pub rate: RateChoice,
+    /// What small files beside the captures say.
+    pub facts: Facts,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl Session {
+    /// Opens and surveys everything that was asked for, and finds out who is who.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or is no capture, if there is no host, or if a guest cannot be placed at all.
+    pub fn open(request: &Request, monitor: &Monitor<'_>) -> Result<Self> {
+        let opened = inputs::open(request, monitor)?;
+        let mut session = matching::assemble(opened, request, monitor)?;
+        session.rate = rate::choose(&session, request, &mut Vec::new());
+        Ok(session)
+    }
+
+    /// The captures of the host that have run windows.
+    pub fn hosts(&self) -> Vec<Host<'_>> {
+        self.inputs.iter().filter(|i| i.role == Role::Host).map(|i| (&i.capture, &i.survey)).collect()
+    }
+
+    /// The host time of all placed guest events.
+    pub fn guest_span(&self) -> Option<HostRange> {
+        let spans = self.streams.iter().filter_map(|s| s.span);
+        spans.reduce(|a, b| HostRange { first: a.first.min(b.first), last: a.last.max(b.last) })
+    }
+
+    /// The time that the host's captures cover: in it guest events can be checked.
+    pub fn host_span(&self) -> Option<HostRange> {
+        let hosts = self.inputs.iter().filter(|i| i.role == Role::Host);
+        let spans = hosts.filter_map(|i| {
+            let (min, max) = i.survey.span(|s| is_tsc(&i.capture, s.buffer))?;
+            HostRange::new(HostTsc::new(min), HostTsc::new(max))
+        });
+        spans.reduce(|a, b| HostRange { first: a.first.min(b.first), last: a.last.max(b.last) })
+    }
+}
+
+/// Whether the buffer's stamps are TSC cycles.
+pub(crate) fn is_tsc(capture: &Capture, buffer: usize) -> bool {
+    capture.buffers.get(buffer).is_some_and(|b| b.clock == Clock::X86Tsc)
+}

@@ -1,0 +1,124 @@
+//! Which capture is the host's: by what was said, else by contents.
+
+use std::path::Path;
+
+use crate::capture::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::session::inputs::{Named, Opened};
+use crate::session::request::GuestSpec;
+
+/// Captures by role, as indexes.
+#[derive(Debug, Default)]
+pub(super) struct Roles {
+    pub(super) hosts: Vec<usize>,
+    pub(super) offsets: Vec<usize>,
+    /// With what the user said of them.
+    pub(super) guests: Vec<(usize, Option<GuestSpec>)>,
+}
+
+pub(super) fn decide(opened: &[Opened]) -> Result<Roles> {
+    let mut roles = Roles::default();
+    let mut found = Vec::new();
+    for (index, o) in opened.iter().enumerate() {
+        match &o.named {
+            Named::Host => roles.hosts.push(index),
+            Named::Offsets => roles.offsets.push(index),
+            Named::Guest(spec) => roles.guests.push((index, Some(spec.clone()))),
+            Named::Found => found.push(index),
+        }
+    }
+    let writes_only =
+        |i: &usize| !opened[*i].survey.writes.is_empty() && opened[*i].survey.writes.len() as u64 == opened[*i].survey.events();
+    let (offsets, found): (Vec<_>, Vec<_>) = found.into_iter().partition(writes_only);
+    roles.offsets.extend(offsets);
+    let (with_kvm, without): (Vec<_>, Vec<_>) = found.into_iter().partition(|&i| opened[i].survey.has_kvm());
+    if roles.hosts.is_empty() {
+        roles.hosts = choose_host(opened, &with_kvm, &without)?;
+    }
+    let others = with_kvm.into_iter().chain(without).filter(|i| !roles.hosts.contains(i));
+    roles.guests.extend(others.map(|i| (i, None)).collect::<Vec<_>>());
+    roles.guests.sort_by_key(|(index, _)| *index);
+    if !roles.guests.is_empty() {
+        for &host in &roles.hosts {
+            let capture = &opened[host].capture;
+            let tsc = capture.buffers.iter().any(|b| b.clock == Clock::X86Tsc && !b.streams.is_empty());
+            if let (false, Some(Clock::Other(name))) = (tsc, capture.buffers.first().map(|b| &b.clock)) {
+                return Err(Error::new(
+                    ErrorKind::Evidence,
+                    format!("the host recorded with the clock `{name}`; placing guests needs `x86-tsc`"),
+                )
+                .in_file(&capture.path)
+                .hint("record the host with `trace-cmd record -C x86-tsc -e kvm -e sched …`"));
+            }
+        }
+    }
+    Ok(roles)
+}
+
+fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Result<Vec<usize>> {
+    match (with_kvm, without) {
+        ([only], _) => return Ok(vec![*only]),
+        // An ordinary trace of one machine.
+        ([], [only]) => return Ok(vec![*only]),
+        ([], []) => return Err(Error::new(ErrorKind::Evidence, "there is no capture to draw").hint("name the host's capture")),
+        ([], several) => {
+            let names: Vec<String> = several.iter().map(|&i| name(&opened[i].capture.path)).collect();
+            return Err(Error::new(
+                ErrorKind::Evidence,
+                format!("none of {} is a host's: no kvm_entry or kvm_exit events", names.join(", ")),
+            )
+            .hint("record the host with `-e kvm -e sched`, or name it with --host FILE"));
+        }
+        _ => {}
+    }
+    // A guest that runs guests itself has kvm events too; only the outermost host has no peer that shifts it.
+    let outer: Vec<usize> = with_kvm.iter().copied().filter(|&i| opened[i].capture.info.time_shift.is_none()).collect();
+    let announces: Vec<usize> = outer.iter().copied().filter(|&i| !opened[i].capture.info.guests.is_empty()).collect();
+    let node = |i: usize| opened[i].capture.info.uname.as_deref().and_then(|u| u.split(' ').nth(1)).map(str::to_owned);
+    match (announces.as_slice(), outer.as_slice()) {
+        ([only], _) | ([], [only]) => Ok(vec![*only]),
+        (_, several) if several.iter().all(|&i| node(i).is_some() && node(i) == node(several[0])) => Ok(several.to_vec()),
+        (_, several) => {
+            let several = if several.is_empty() { with_kvm } else { several };
+            let names: Vec<String> = several.iter().map(|&i| name(&opened[i].capture.path)).collect();
+            Err(Error::new(ErrorKind::Evidence, format!("{} all have kvm events: which one is the host's?", names.join(", ")))
+                .hint("name it with --host FILE, and the guests with --guest NAME=FILE"))
+        }
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+/// The VM name in a file name: `guest-NAME[-…].dat`, or `HOST-NAME.dat` beside the host's `HOST.dat`.
+pub(super) fn name_from_file(path: &Path, hosts: &[&Path]) -> Option<String> {
+    // A copied tracefs tree is named by its directory, a file without its extensions.
+    let file = path.file_name()?.to_str()?;
+    let stem = file.split('.').next()?;
+    if let Some(rest) = stem.strip_prefix("guest-") {
+        return rest.split('-').next().filter(|n| !n.is_empty()).map(str::to_owned);
+    }
+    hosts.iter().find_map(|host| {
+        let host = host.file_name()?.to_str()?.split('.').next()?;
+        stem.strip_prefix(host)?.strip_prefix('-').filter(|n| !n.is_empty()).map(str::to_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_from_files() {
+        let host = Path::new("dir/host.dat");
+        let of = |file: &str| name_from_file(Path::new(file), &[host]);
+        assert_eq!(of("x/guest-a.dat").as_deref(), Some("a"));
+        assert_eq!(of("x/guest-a-boot1.dat").as_deref(), Some("a"));
+        assert_eq!(of("x/host-web.dat").as_deref(), Some("web"));
+        assert_eq!(of("x/host-web-1.dat").as_deref(), Some("web-1"));
+        assert_eq!(of("x/guest-b.dat.gz").as_deref(), Some("b"));
+        assert_eq!(of("x/foo.dat"), None);
+        assert_eq!(of("x/guest-.dat"), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! Collects drawn items into the current batch.
+
+use super::drawing::{Arg, Batch, Category, Correlation, Item, Shape, StringId, TrackId};
+use super::names::{NameId, Names};
+use crate::time::TraceNs;
+
+/// The current batch and the names.
+///
+/// Arguments and flows are pushed first; the next item takes all that were pushed since the last one.
+pub(super) struct Canvas {
+    batch: Batch,
+    args_from: usize,
+    flows_from: usize,
+    pub(super) names: Names,
+}
+
+/// Beyond this many bytes of payload a batch draws items without their fields, so that its ranges stay within 32 bits.
+const MAX_BYTES: usize = 1 << 31;
+
+impl Canvas {
+    pub(super) fn new() -> Self {
+        Self { batch: Batch::default(), args_from: 0, flows_from: 0, names: Names::new() }
+    }
+
+    /// Items in the current batch.
+    pub(super) fn len(&self) -> usize {
+        self.batch.items.len()
+    }
+
+    /// Hands over the current batch and starts the next.
+    pub(super) fn take(&mut self) -> Batch {
+        self.names.next_batch();
+        (self.args_from, self.flows_from) = (0, 0);
+        let items = self.batch.items.len();
+        let next = Batch { items: Vec::with_capacity(items.min(1 << 20)), ..Batch::default() };
+        std::mem::replace(&mut self.batch, next)
+    }
+
+    fn item(
+        &mut self,
+        ns: u64,
+        track: TrackId,
+        shape: Shape,
+        category: Category,
+        correlation: Correlation,
+        name: StringId,
+    ) {
+        let (args, flows) = (self.batch.args.len(), self.batch.flows.len());
+        self.batch.items.push(Item {
+            ts: TraceNs::new(ns),
+            track,
+            shape,
+            category,
+            correlation,
+            name,
+            args: self.args_from as u32..args as u32,
+            flows: self.flows_from as u32..flows as u32,
+        });
+        (self.args_from, self.flows_from) = (args, flows);
+    }
+
+    #[inline]
+    pub(super) fn begin(
+        &mut self,
+        ns: u64,
+        track: TrackId,
+        category: Category,
+        correlation: Correlation,
+        name: NameId,
+    ) {
+        let name = self.string(name);
+        self.item(ns, track, Shape::Begin, category, correlation, name);
+    }
+
+    #[inline]
+    pub(super) fn end(&mut self, ns: u64, track: TrackId) {
+        self.item(ns, track, Shape::End, Category::None, Correlation::None, StringId(0));
+    }
+
+    #[inline]
+    pub(super) fn instant(&mut self, ns: u64, track: TrackId, category: Category, name: NameId) {
+        let name = self.string(name);
+        self.item(ns, track, Shape::Instant, category, Correlation::None, name);
+    }
+
+    /// Drops the arguments and flows that were pushed for an item that is not drawn after all.
+    pub(super) fn discard(&mut self) {
+        self.batch.args.truncate(self.args_from);
+        self.batch.flows.truncate(self.flows_from);
+    }
+
+    #[inline]
+    fn string(&mut self, name: NameId) -> StringId {
+        self.names.local(name, &mut self.batch.strings)
+    }
+
+    pub(super) fn flow(&mut self, id: u64) {
+        self.batch.flows.push(id);
+    }
+
+    pub(super) fn uint(&mut self, key: NameId, value: u64) {
+        let key = self.string(key);
+        self.batch.args.push(Arg::Uint(key, value));
+    }
+
+    pub(super) fn int(&mut self, key: NameId, value: i64) {
+        let key = self.string(key);
+        self.batch.args.push(Arg::Int(key, value));
+    }
+
+    pub(super) fn hex(&mut self, key: NameId, value: u64) {
+        let key = self.string(key);
+        self.batch.args.push(Arg::Hex(key, value));
+    }
+
+    pub(super) fn truth(&mut self, key: NameId, value: bool) {
+        let key = self.string(key);
+        self.batch.args.push(Arg::Bool(key, value));
+    }
+
+    pub(super) fn name(&mut self, key: NameId, value: NameId) {
+        let (key, value) = (self.string(key), self.string(value));
+        self.batch.args.push(Arg::Name(key, value));
+    }
+
+    /// A task and how long it ran: "task 12.082 ms".
+    pub(super) fn task_time(&mut self, key: NameId, task: NameId, ns: u64) {
+        let key = self.string(key);
+        let start = self.batch.bytes.len();
+        if start >= MAX_BYTES {
+            return;
+        }
+        let us = ns.saturating_add(500) / 1000;
+        let bytes = &mut self.batch.bytes;
+        bytes.extend_from_slice(self.names.text(task));
+        bytes.push(b' ');
+        bytes.extend_from_slice(itoa::Buffer::new().format(us / 1000).as_bytes());
+        bytes.push(b'.');
+        let rest = us % 1000;
+        bytes.extend([rest / 100, rest / 10 % 10, rest % 10].map(|digit| b'0' + digit as u8));
+        bytes.extend_from_slice(b" ms");
+        let end = bytes.len();
+        self.batch.args.push(Arg::Text(key, start as u32..end as u32));
+    }
+
+    /// All fields of a record.
+    #[inline]
+    pub(super) fn fields(&mut self, source: u16, event: u16, payload: &[u8]) {
+        if let Some(payload) = self.payload(payload) {
+            self.batch.args.push(Arg::Fields { source, event, payload });
+        }
+    }
+
+    /// A record as its kernel would print it.
+    pub(super) fn rendered(&mut self, key: NameId, source: u16, event: u16, payload: &[u8]) {
+        let key = self.string(key);
+        if let Some(payload) = self.payload(payload) {
+            self.batch.args.push(Arg::Rendered { key, source, event, payload });
+        }
+    }
+
+    #[inline]
+    fn payload(&mut self, payload: &[u8]) -> Option<std::ops::Range<u32>> {
+        let start = self.batch.bytes.len();
+        if start >= MAX_BYTES || payload.len() >= MAX_BYTES {
+            return None;
+        }
+        self.batch.bytes.extend_from_slice(payload);
+        Some(start as u32..self.batch.bytes.len() as u32)
+    }
+}

@@ -1,0 +1,137 @@
+//! VM exit reasons, by the kernel's own names.
+
+use rustc_hash::FxHashMap;
+
+use super::drawing::FieldSource;
+use super::names::{NameId, Names};
+use super::plan::{Exit, Reason};
+
+/// Index of a reason that occurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReasonId(u16);
+
+impl ReasonId {
+    /// The `kvm_exit` is missing.
+    pub(super) const UNRECORDED: Self = Self(0);
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+struct Known {
+    name: NameId,
+    halt: bool,
+}
+
+/// All reasons that occurred so far.
+pub(super) struct Reasons {
+    list: Vec<Known>,
+    by_number: FxHashMap<(u16, u64, u64), ReasonId>,
+    by_name: FxHashMap<NameId, ReasonId>,
+}
+
+/// More than any processor has: further ones of a damaged file are drawn as "not recorded".
+const MAX_REASONS: usize = 4096;
+
+impl Reasons {
+    pub(super) fn new() -> Self {
+        Self {
+            list: vec![Known { name: NameId::UNRECORDED_EXIT, halt: false }],
+            by_number: FxHashMap::default(),
+            by_name: FxHashMap::default(),
+        }
+    }
+
+    /// The reason of a `kvm_exit` record.
+    #[inline]
+    pub(super) fn of(
+        &mut self,
+        exit: &Exit,
+        from: (u16, &FieldSource),
+        event: u16,
+        payload: &[u8],
+        names: &mut Names,
+    ) -> ReasonId {
+        match exit.reason {
+            Reason::Number(num, field) => {
+                let Some(number) = num.get(payload) else { return ReasonId::UNRECORDED };
+                let isa = exit.isa.and_then(|isa| isa.get(payload)).unwrap_or(0);
+                match self.by_number.get(&(from.0, number, isa)) {
+                    Some(&known) => known,
+                    None => self.new_number((number, isa), field, from, event, payload, names),
+                }
+            }
+            Reason::Name(text) => self.named(text.get(payload), names),
+        }
+    }
+
+    fn new_number(
+        &mut self,
+        (number, isa): (u64, u64),
+        field: &str,
+        (index, source): (u16, &FieldSource),
+        event: u16,
+        payload: &[u8],
+        names: &mut Names,
+    ) -> ReasonId {
+        let symbol = source.formats.get(event).and_then(|format| format.symbol(field, payload, source.endian));
+        let id = match symbol.filter(|symbol| !symbol.is_empty()) {
+            Some(symbol) => self.named(symbol.as_bytes(), names),
+            None => self.named(format!("exit {number:#x}").as_bytes(), names),
+        };
+        if self.by_number.len() < MAX_REASONS {
+            self.by_number.insert((index, number, isa), id);
+        }
+        id
+    }
+
+    fn named(&mut self, text: &[u8], names: &mut Names) -> ReasonId {
+        let name = names.intern(text);
+        if let Some(&id) = self.by_name.get(&name) {
+            return id;
+        }
+        if self.list.len() >= MAX_REASONS {
+            return ReasonId::UNRECORDED;
+        }
+        let id = ReasonId(self.list.len() as u16);
+        self.list.push(Known { name, halt: is_halt(text) });
+        self.by_name.insert(name, id);
+        id
+    }
+
+    pub(super) fn name(&self, id: ReasonId) -> NameId {
+        self.name_at(id.index())
+    }
+
+    pub(super) fn name_at(&self, index: usize) -> NameId {
+        self.list.get(index).map_or(NameId::UNRECORDED_EXIT, |known| known.name)
+    }
+
+    /// Whether the guest itself asked to sleep.
+    pub(super) fn halts(&self, id: ReasonId) -> bool {
+        self.list.get(id.index()).is_some_and(|known| known.halt)
+    }
+}
+
+/// HLT and MWAIT of VMX, `hlt`, `mwait` and `vmgexit_ap_hlt_loop` of SVM, WFI and WFE of arm64.
+fn is_halt(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+    has(b"hlt") || (has(b"mwait") && !has(b"umwait")) || has(b"wfx") || has(b"wfi")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halts_of_all_processors_are_known() {
+        for name in ["HLT", "EXIT_HLT", "hlt", "MWAIT_INSTRUCTION", "mwait", "vmgexit_ap_hlt_loop", "WFx"] {
+            assert!(is_halt(name.as_bytes()), "{name}");
+        }
+        for name in ["UMWAIT", "EXTERNAL_INTERRUPT", "npf", "PAUSE_INSTRUCTION", "io", ""] {
+            assert!(!is_halt(name.as_bytes()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Stall marks: the times when a vCPU wanted to run and did not, drawn in its own row.
+//!
+//! A mark is drawn when it ends, since only then it is known who ran instead. Whatever is drawn in the row meanwhile
+//! cuts it: marks never cross other slices.
+
+use super::batch_builder::Canvas;
+use super::drawing::{Category, Correlation};
+use super::host_cpu::{HostCpu, Running};
+use super::names::NameId;
+use super::row::{Closing, Row};
+
+/// Why the vCPU does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Switched out while runnable.
+    Preempted,
+    /// Woken, not on a CPU yet.
+    Waiting,
+    /// Asleep though the guest did not ask for it.
+    Blocked,
+    /// On a CPU in the host, because of this exit.
+    Exit(NameId),
+}
+
+/// Who woke the vCPU's thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waker {
+    pub(super) name: NameId,
+    /// The number of the CPU on which it ran.
+    pub(super) cpu: u32,
+}
+
+/// A mark that has begun.
+#[derive(Clone, Copy)]
+struct Pending {
+    kind: Kind,
+    /// When it began.
+    begin: u64,
+    /// When the part began that is not drawn yet.
+    from: u64,
+    /// Index of the CPU it waits for.
+    cpu: Option<usize>,
+    /// Whether that CPU is known for sure.
+    sure: bool,
+    cut: bool,
+    counted: bool,
+    /// The name of its last drawn part.
+    drawn: Option<NameId>,
+}
+
+/// How long a task ran while the vCPU waited.
+#[derive(Clone, Copy)]
+struct Account {
+    tid: i32,
+    name: NameId,
+    ns: u64,
+    /// The slice that is being added to.
+    slice: (u64, u64),
+    /// The longest slice that has a flow id: the id and how long.
+    longest: (u64, u64),
+}
+
+/// Different tasks that are told apart while one vCPU waits; the smallest gives way to a new one.
+const MAX_ACCOUNTS: usize = 64;
+
+/// What drawing a mark needs apart from the vCPU.
+pub(super) struct Scene<'a> {
+    pub(super) canvas: &'a mut Canvas,
+    pub(super) hosts: &'a [HostCpu],
+    /// Exits shorter than this are no marks.
+    pub(super) stall_ns: u64,
+    pub(super) names: &'a MarkNames,
+}
+
+/// Prefixes of mark names.
+pub(super) struct MarkNames {
+    preempted_by: NameId,
+    kept_waiting_by: NameId,
+    kept_waiting: NameId,
+}
+
+impl MarkNames {
+    pub(super) fn new(canvas: &mut Canvas) -> Self {
+        Self {
+            preempted_by: canvas.names.intern(b"preempted by "),
+            kept_waiting_by: canvas.names.intern(b"kept waiting by "),
+            kept_waiting: canvas.names.intern(b"kept waiting"),
+        }
+    }
+}
+
+/// A mark that is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) begin: u64,
+    pub(super) end: u64,
+    pub(super) name: NameId,
+}
+
+/// The marks of one vCPU.
+#[derive(Default)]
+pub(super) struct Marks {
+    pending: Option<Pending>,
+    accounts: Vec<Account>,
+    idle_ns: u64,
+    accounted: u64,
+    pub(super) waker: Option<Waker>,
+    /// How many marks were cut by guest events.
+    pub(super) cut: u64,
+}
+
+impl Marks {
+    /// A mark begins; none is pending.
+    pub(super) fn start(&mut self, kind: Kind, ns: u64, cpu: Option<usize>, sure: bool) {
+        self.accounts.clear();
+        self.idle_ns = 0;
+        self.accounted = ns;
+        self.pending = Some(Pending { kind, begin: ns, from: ns, cpu, sure, cut: false, counted: false, drawn: None });
+    }
+
+    /// This task ran on the CPU that the vCPU waits for, until `end`.
+    pub(super) fn ran(&mut self, running: &Running, end: u64) {
+        let from = running.since.max(self.accounted);
+        if end > from {
+            self.add(running, end - from);
+            self.accounted = end;
+        }
+    }
+
+    fn add(&mut self, running: &Running, ns: u64) {
+        if running.tid == 0 {
+            self.idle_ns += ns;
+            return;
+        }
+        let index = self.accounts.iter().position(|account| account.tid == running.tid).unwrap_or_else(|| {
+            if self.accounts.len() >= MAX_ACCOUNTS
+                && let Some(least) = (0..self.accounts.len()).min_by_key(|&index| self.accounts[index].ns)
+            {
+                self.accounts.swap_remove(least);
+            }
+            self.accounts.push(Account { tid: running.tid, name: running.name, ns: 0, slice: (0, 0), longest: (0, 0) });
+            self.accounts.len() - 1
+        });
+        let account = &mut self.accounts[index];
+        account.ns += ns;
+        account.name = running.name;
+        if account.slice.0 != running.flow {
+            account.slice = (running.flow, 0);
+        }
+        account.slice.1 += ns;
+        if account.slice.0 != 0 && account.slice.1 > account.longest.1 {
+            account.longest = account.slice;
+        }
+    }
+
+    /// The vCPU turns out to wait for another CPU.
+    pub(super) fn move_to(&mut self, cpu: usize, ns: u64) {
+        let Some(pending) = &mut self.pending else { return };
+        if pending.kind == Kind::Waiting && !pending.sure {
+            self.accounts.clear();
+            self.idle_ns = 0;
+        }
+        pending.cpu = Some(cpu);
+        pending.sure = true;
+        self.accounted = ns;
+    }
+
+    /// The vCPU waits for the CPU that was guessed.
+    pub(super) fn confirm(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.sure = true;
+        }
+    }
+
+    /// The vCPU got to run on `cpu`: if where it waited was only a guess, that is where.
+    pub(super) fn ran_on(&mut self, cpu: usize, host: &HostCpu, ns: u64) {
+        let Some(pending) = &mut self.pending else { return };
+        if pending.kind != Kind::Waiting || pending.sure || pending.cpu == Some(cpu) {
+            return;
+        }
+        pending.cpu = Some(cpu);
+        let begin = pending.begin;
+        self.accounts.clear();
+        self.idle_ns = 0;
+        for (running, from, to) in host.ran_between(begin, ns) {
+            self.add(&running, to - from);
+        }
+        self.accounted = ns;
+    }
+
+    /// Makes room in the row for an item at `ns`.
+    #[inline]
+    pub(super) fn make_room(&mut self, ns: u64, row: &mut Row, scene: &mut Scene<'_>) {
+        if let Some(pending) = &mut self.pending
+            && ns > pending.from
+        {
+            pending.cut = true;
+            self.draw(ns, row, scene, Closing::Over);
+            if let Some(pending) = &mut self.pending {
+                pending.from = ns;
+            }
+        }
+    }
+
+    /// The pending mark ends.
+    pub(super) fn finish(&mut self, ns: u64, row: &mut Row, scene: &mut Scene<'_>, why: Closing) -> Option<Ended> {
+        self.draw(ns, row, scene, why);
+        let pending = self.pending.take()?;
+        Some(Ended { begin: pending.begin, end: ns, name: pending.drawn? })
+    }
+
+    /// Draws the part of the pending mark that ends at `end`, if it is one.
+    fn draw(&mut self, end: u64, row: &mut Row, scene: &mut Scene<'_>, why: Closing) {
+        let Some(pending) = self.pending else { return };
+        let from = pending.from.max(row.last());
+        if end <= from {
+            return;
+        }
+        let canvas = &mut *scene.canvas;
+        let host = pending.cpu.and_then(|cpu| scene.hosts.get(cpu));
+        let (name, category, correlation) = match pending.kind {
+            Kind::Exit(_) if end - from < scene.stall_ns => return,
+            Kind::Exit(name) => {
+                host.inspect(|host| canvas.uint(NameId::CPU, u64::from(host.number)));
+                (name, Category::Exit, Correlation::None)
+            }
+            Kind::Blocked => {
+                self.waker_args(canvas);
+                (NameId::BLOCKED, Category::OffCpu, Correlation::OffCpu)
+            }
+            Kind::Preempted | Kind::Waiting => {
+                if let Some(running) = host.and_then(|host| host.running) {
+                    self.ran(&running, end);
+                }
+                (self.blame(pending.kind, host, canvas, scene.names), Category::OffCpu, Correlation::OffCpu)
+            }
+        };
+        row.pair(canvas, (from, end), category, correlation, name, why);
+        let Some(pending) = &mut self.pending else { return };
+        pending.drawn = Some(name);
+        if pending.cut && !pending.counted {
+            self.cut += 1;
+            pending.counted = true;
+        }
+    }
+
+    /// Names the mark by who ran longest, and pushes its arguments and its flow.
+    fn blame(&mut self, kind: Kind, host: Option<&HostCpu>, canvas: &mut Canvas, names: &MarkNames) -> NameId {
+        self.accounts.sort_unstable_by_key(|account| (std::cmp::Reverse(account.ns), account.tid));
+        let first = self.accounts.first().copied().filter(|account| account.ns >= self.idle_ns);
+        let preempted = kind == Kind::Preempted;
+        let name = match (first, host) {
+            (Some(first), _) => {
+                canvas.name(NameId::BY, first.name);
+                if first.longest.0 != 0 {
+                    canvas.flow(first.longest.0);
+                }
+                canvas.names.join(if preempted { names.preempted_by } else { names.kept_waiting_by }, first.name)
+            }
+            (None, Some(host)) if self.idle_ns > 0 => host.idle_names[usize::from(!preempted)],
+            _ => {
+                if preempted {
+                    NameId::PREEMPTED
+                } else {
+                    names.kept_waiting
+                }
+            }
+        };
+        host.inspect(|host| canvas.uint(NameId::CPU, u64::from(host.number)));
+        for (key, account) in NameId::RAN_INSTEAD.iter().zip(&self.accounts) {
+            canvas.task_time(*key, account.name, account.ns);
+        }
+        self.waker_args(canvas);
+        name
+    }
+
+    fn waker_args(&self, canvas: &mut Canvas) {
+        if let Some(waker) = self.waker {
+            canvas.name(NameId::WOKEN_BY, waker.name);
+            canvas.uint(NameId::WOKEN_ON_CPU, u64::from(waker.cpu));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A vCPU: its rows, its thread's state, its marks and its check.
+
+use super::batch_builder::Canvas;
+use super::drawing::TrackId;
+use super::exit_reasons::{ReasonId, Reasons};
+use super::host_cpu::HostCpu;
+use super::marks::{Ended, MarkNames, Marks, Scene};
+use super::names::{NameId, Names};
+use super::outcome::{ExitTotals, StateTimes, VcpuOutcome};
+use super::row::{Closing, Row};
+use super::run_check::Checker;
+use super::vcpu_thread::{Details, Mode, Off};
+
+/// A moment: cycles for comparing, nanoseconds for drawing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment {
+    pub(super) tsc: u64,
+    pub(super) ns: u64,
+}
+
+/// Totals of one exit reason.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReasonTotals {
+    pub(super) count: u64,
+    pub(super) total_ns: u64,
+    pub(super) on_cpu_ns: u64,
+    pub(super) durations: Vec<u64>,
+}
+
+/// A vCPU.
+pub(super) struct Vcpu {
+    /// Its index among all vCPUs.
+    pub(super) me: u32,
+    pub(super) vm: u32,
+    pub(super) vcpu: u32,
+    /// "web vCPU 1".
+    pub(super) name: NameId,
+    pub(super) row: Row,
+    pub(super) state_track: Option<TrackId>,
+    pub(super) events_track: Option<TrackId>,
+    pub(super) marks: Marks,
+    pub(super) check: Checker,
+    pub(super) mode: Mode,
+    pub(super) off: Off,
+    /// Whether it was ever seen to enter guest mode or to leave it.
+    pub(super) entered: bool,
+    /// Since when `mode` and `off` are what they are.
+    pub(super) since: u64,
+    /// Index of the CPU it runs on, or ran on last.
+    pub(super) cpu: Option<usize>,
+    /// Index of the CPU it would come back to; only while it is off its CPU.
+    pub(super) home: Option<usize>,
+    pub(super) reason: ReasonId,
+    pub(super) exit_begin: u64,
+    /// `times.exit` when the exit began.
+    pub(super) exit_before: u64,
+    pub(super) details: Details,
+    pub(super) times: StateTimes,
+    /// By [`ReasonId`].
+    pub(super) exits: Vec<ReasonTotals>,
+}
+
+/// What a vCPU needs of the rest.
+pub(super) struct Context<'a> {
+    pub(super) canvas: &'a mut Canvas,
+    pub(super) hosts: &'a mut [HostCpu],
+    pub(super) reasons: &'a Reasons,
+    pub(super) stalls: &'a mut Stalls,
+    pub(super) mark_names: &'a MarkNames,
+    pub(super) stall_ns: u64,
+    pub(super) keep_durations: bool,
+}
+
+impl Context<'_> {
+    pub(super) fn scene(&mut self) -> Scene<'_> {
+        Scene { canvas: self.canvas, hosts: self.hosts, stall_ns: self.stall_ns, names: self.mark_names }
+    }
+}
+
+impl Vcpu {
+    /// Makes room in the vCPU's row for an item at `ns`.
+    #[inline]
+    pub(super) fn make_room(&mut self, ns: u64, context: &mut Context<'_>) {
+        self.marks.make_room(ns, &mut self.row, &mut context.scene());
+    }
+
+    /// The pending mark ends.
+    pub(super) fn finish_mark(&mut self, ns: u64, why: Closing, context: &mut Context<'_>) {
+        if let Some(ended) = self.marks.finish(ns, &mut self.row, &mut context.scene(), why) {
+            context.stalls.add(self.me, ended);
+        }
+    }
+}
+
+impl Vcpu {
+    /// What was found out about it.
+    pub(super) fn outcome(self, reasons: &Reasons, names: &Names) -> VcpuOutcome {
+        let exits = self.exits.into_iter().enumerate().filter(|(_, totals)| totals.count > 0);
+        let exits = exits.map(|(index, totals)| ExitTotals {
+            reason: names.display(reasons.name_at(index)),
+            count: totals.count,
+            total_ns: totals.total_ns,
+            on_cpu_ns: totals.on_cpu_ns,
+            durations: totals.durations,
+        });
+        VcpuOutcome {
+            vm: self.vm,
+            vcpu: self.vcpu,
+            check: self.check.finish(),
+            states: self.times,
+            exits: exits.collect(),
+        }
+    }
+}
+
+/// The longest stalls, longest first.
+#[derive(Default)]
+pub(super) struct Stalls {
+    pub(super) list: Vec<(u32, Ended)>,
+}
+
+/// How many stalls the report shows.
+const MAX_STALLS: usize = 10;
+
+impl Stalls {
+    fn add(&mut self, vcpu: u32, ended: Ended) {
+        let length = |ended: &Ended| ended.end - ended.begin;
+        let place = self.list.partition_point(|(_, other)| length(other) >= length(&ended));
+        if place < MAX_STALLS {
+            self.list.insert(place, (vcpu, ended));
+            self.list.truncate(MAX_STALLS);
+        }
+    }
+}
