@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kvm_timeline::capture::source::ReadAt;
-use kvm_timeline::capture::{self, Capture, Chunk, Clock, CpuStats};
+use kvm_timeline::capture::{self, Capture, Chunk, Clock, CpuStats, Record};
 use kvm_timeline::error::Error;
 use support::ring_pages::{Layout, Page};
 use support::trace_dat_writer::{Compression, TraceDat};
@@ -97,6 +97,27 @@ fn metadata_is_that_of_trace_cmd() {
     let stats = |cpu| CpuStats { buffer: String::new(), cpu, overrun: 0, dropped: 0, entries: 0 };
     assert_eq!(info.cpu_stats, [stats(0), stats(1)]);
     assert!(info.printk_formats.is_sorted());
+}
+
+#[test]
+fn records_find_their_formats() {
+    let capture = capture::open(fixture(FILES[0])).unwrap();
+    let index = capture.formats.find("sched", "sched_switch").unwrap();
+    let id = capture.formats.get(index).unwrap().id;
+    let mut chunk = Chunk::default();
+    let (mut switches, mut by_id) = (0, 0);
+    for stream in &capture.buffers[0].streams {
+        for number in 0..stream.source.chunks() {
+            stream.source.read(number, &mut chunk).unwrap();
+            switches += chunk.records.iter().filter(|record| record.event == index).count();
+            let has_id = |record: &&Record| chunk.payload(record)[..2] == id.to_le_bytes();
+            by_id += chunk.records.iter().filter(has_id).count();
+            assert!(chunk.records.iter().all(|record| record.event != Record::UNKNOWN));
+        }
+    }
+    // `trace-cmd report` prints 3,845 of them.
+    assert_eq!((switches, by_id), (3845, 3845));
+    assert_eq!(capture.info.warnings, Vec::<String>::new());
 }
 
 #[test]

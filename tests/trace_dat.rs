@@ -309,6 +309,30 @@ fn no_byte_belongs_to_two_cpus() {
 }
 
 #[test]
+fn formats_that_cannot_be_read_cost_names_only() {
+    for (version, layout, compression) in shapes() {
+        let (pages, events) = pages(layout, 100, 20, 1);
+        let file = TraceDat::new(version, layout)
+            .compression(compression)
+            .format("test", "name: broken\nID: none\n")
+            .format("test", &format_text("ping", 100, &[Field::u32("n")]))
+            .format("other", &format_text("pong", 100, &[]))
+            .format("other", &"x".repeat((1 << 20) + 1))
+            .format("ftrace", &format_text("own", 5, &[]))
+            .buffer("", "local", vec![(0, pages)]);
+        let capture = open(file.to_bytes()).unwrap();
+        let names: Vec<_> = capture.formats.events().iter().map(|format| (&*format.system, &*format.name)).collect();
+        assert_eq!(names, [("ftrace", "own"), ("test", "ping")]);
+        let warned = |text: &str| capture.info.warnings.iter().filter(|warning| warning.contains(text)).count();
+        assert_eq!((warned("test:broken"), warned("other:pong has id 100"), warned("1048577 bytes")), (1, 1, 1));
+        let mut chunk = Chunk::default();
+        capture.buffers[0].streams[0].source.read(0, &mut chunk).unwrap();
+        assert_eq!(chunk.records.len(), events.len());
+        assert!(chunk.records.iter().all(|record| record.event == 1));
+    }
+}
+
+#[test]
 fn kinds_of_files_that_hold_no_events() {
     let error = |bytes| open(bytes).map(|_| ()).unwrap_err();
     let header = |version: &[u8]| [b"\x17\x08\x44tracing", version].concat();
