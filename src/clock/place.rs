@@ -17,7 +17,7 @@ pub use resolve::Placing;
 use crate::clock::history::{History, Segment};
 use crate::clock::mapping::Mapping;
 use crate::clock::scaling::HostRange;
-use crate::time::RawStamp;
+use crate::time::{HostTsc, RawStamp};
 
 /// Flag of [`Placer::push`]: first event of its sub-buffer, its stamp is absolute. Same bit as `Record::FIRST`.
 pub const FIRST: u8 = 1;
@@ -41,13 +41,25 @@ pub struct Track {
 pub fn tracks(history: &History) -> Vec<Track> {
     let track = |(index, segment): (usize, &Segment)| {
         Some(Track {
-            within: segment.ran?,
+            within: bounded(segment.ran?),
             mapping: segment.mapping(),
             segment: index,
             uncertainty: segment.scaling.host_cycles(segment.uncertainty),
         })
     };
     history.segments.iter().enumerate().filter_map(track).collect()
+}
+
+/// A segment that is open on one side reaches no further than anyone's uptime: else it would hold, modulo 2^64, almost
+/// every stamp.
+fn bounded(range: HostRange) -> HostRange {
+    const UPTIME: u64 = 1 << 60;
+    let (first, last) = (range.first.get(), range.last.get());
+    match (range.first == HostTsc::MIN, range.last == HostTsc::MAX) {
+        (true, false) => HostRange { first: HostTsc::new(last.saturating_sub(UPTIME)), ..range },
+        (false, true) => HostRange { last: HostTsc::new(first.saturating_add(UPTIME)), ..range },
+        _ => range,
+    }
 }
 
 /// Why events could not be placed.
