@@ -155,22 +155,18 @@ fn rare_jumps_leave_little_open() {
             let [plain, repaired, ambiguous, unplaced] =
                 totals(&Plan { changes: 1, jumps, ..Plan::default() }, with_windows);
             let all = plain + repaired + ambiguous + unplaced;
-            println!("{jumps:?} {with_windows} {plain} {repaired} {ambiguous} {unplaced}");
             assert!(ambiguous * 100 < all && unplaced * 1000 < all, "{jumps:?}: {ambiguous}, {unplaced} of {all}");
         }
     }
 }
 
 #[test]
-fn frequent_jumps_leave_little_open() {
-    for jumps in [Jumps::Any, Jumps::StandStill, Jumps::Back, Jumps::Forward] {
-        for with_windows in [false, true] {
-            let [plain, repaired, ambiguous, unplaced] =
-                totals(&Plan { changes: 30, jumps, ..Plan::default() }, with_windows);
-            let all = plain + repaired + ambiguous + unplaced;
-            println!("{jumps:?} {with_windows} {plain} {repaired} {ambiguous} {unplaced} of {all}");
-        }
-    }
+fn a_clock_that_stands_still_while_the_vcpu_is_out_needs_no_windows() {
+    // As on a host with an unstable TSC: thousands of small changes.
+    let plan = Plan { changes: 60, jumps: Jumps::StandStill, windows: 2000, ..Plan::default() };
+    let [plain, repaired, ambiguous, unplaced] = totals(&plan, false);
+    assert!(plain > 1_000_000, "{plain}");
+    assert_eq!([repaired, ambiguous, unplaced], [0, 0, 0]);
 }
 
 proptest! {

@@ -47,8 +47,8 @@ pub(super) struct Repair {
     pub(super) sure: bool,
 }
 
-/// The tracks on which a run may lie: behind the one of the event before it, up to the one of the event behind it. That
-/// of the event before it comes last: a clock that goes back without a write was seen nowhere yet.
+/// The tracks on which a run may lie: behind the one of the event before it, up to the one of the event behind it. If
+/// that is the same one the clock went back by itself, and came again.
 pub(super) fn candidates<'a>(
     tracks: &'a [Track],
     stamps: &'a [u64],
@@ -58,7 +58,7 @@ pub(super) fn candidates<'a>(
     let first = before.map_or(0, |n| n.track as usize + 1);
     let last = after.map_or(tracks.len(), |n| n.track as usize + 1);
     let later = (first..last).take(MAX_CANDIDATES);
-    let same = before.map(|n| n.track as usize);
+    let same = before.filter(|n| after.is_some_and(|after| after.track == n.track)).map(|n| n.track as usize);
     later.chain(same).filter_map(move |index| {
         let track = tracks.get(index)?;
         let from = before.map_or(track.within.first, |n| n.host.first.max(track.within.first));
@@ -89,10 +89,6 @@ pub(super) fn repair(
     let open = |neighbour: Option<Neighbour>| neighbour.is_some_and(|n| n.open);
     let sure = last.saturating_sub(first) <= 1 && !open(before) && !open(after);
     for candidate in candidates(tracks, stamps, before, after) {
-        let last_resort = before.is_some_and(|n| n.track == candidate.track);
-        if last_resort && best.is_some() {
-            break;
-        }
         let Some(track) = tracks.get(candidate.track as usize) else { continue };
         let feasible = starts(track, stamps, candidate.span, windows);
         let (Some(&(least, _)), Some(&(_, most)), Some(chosen)) =
