@@ -5,7 +5,8 @@
 //! writes in one or two buffers, host events with losses, and guest stamps as a ring buffer stores them, with the wrong
 //! times that follow a clock that went backwards.
 
-#![allow(dead_code)]
+// Each test that uses it uses a part.
+#![allow(dead_code, unreachable_pub)]
 
 use kvm_timeline::clock::history::Write;
 use kvm_timeline::clock::place::{FIRST, ZERO_EXTEND};
