@@ -15,8 +15,8 @@ pub use collect::Placer;
 pub use resolve::Placing;
 
 use crate::clock::history::{History, Segment};
-use crate::clock::mapping::Mapping;
-use crate::clock::scaling::HostRange;
+use crate::clock::mapping::{Mapping, Step};
+use crate::clock::scaling::{HostRange, Scaling};
 use crate::time::{HostTsc, RawStamp};
 
 /// Flag of [`Placer::push`]: first event of its sub-buffer, its stamp is absolute. Same bit as `Record::FIRST`.
@@ -48,6 +48,29 @@ pub fn tracks(history: &History) -> Vec<Track> {
         })
     };
     history.segments.iter().enumerate().filter_map(track).collect()
+}
+
+/// The tracks of a guest inside a guest: `outer` is the history of the vCPU that the host runs, `inner` that of the nested
+/// vCPU as the guest's own KVM wrote it, in that guest's TSC. A track's `segment` is the one of `inner`.
+///
+/// They hold while the nested vCPU stays on that one vCPU of the guest.
+pub fn nested_tracks(outer: &History, inner: &History) -> Vec<Track> {
+    let nest = |below: Track| {
+        let scaling = outer.segments.get(below.segment).map_or(Scaling::NONE, |segment| segment.scaling);
+        let track = move |(index, segment): (usize, &Segment)| {
+            let ran = segment.ran?;
+            let (first, last) = (RawStamp::new(ran.first.get()), RawStamp::new(ran.last.get()));
+            let own = segment.scaling.host_cycles(segment.uncertainty);
+            Some(Track {
+                within: below.mapping.host_span(first, last, below.within)?,
+                mapping: below.mapping.clone().then(Step::Tsc { scaling: segment.scaling, offset: segment.offset }),
+                segment: index,
+                uncertainty: below.uncertainty.saturating_add(scaling.host_cycles(own)),
+            })
+        };
+        inner.segments.iter().enumerate().filter_map(track).collect::<Vec<_>>()
+    };
+    tracks(outer).into_iter().flat_map(nest).collect()
 }
 
 /// A segment that is open on one side reaches no further than anyone's uptime: else it would hold, modulo 2^64, almost

@@ -1,7 +1,6 @@
 use super::*;
 use crate::capture::Record;
-use crate::clock::history::Source;
-use crate::clock::scaling::Scaling;
+use crate::clock::history::{Change, Evidence, Source};
 use crate::clock::windows::{Windows, WindowsBuilder};
 use crate::time::TscOffset;
 
@@ -160,4 +159,27 @@ fn tracks_leave_out_segments_in_which_the_vcpu_did_not_run() {
     assert_eq!(tracks(&history).iter().map(|t| t.uncertainty).collect::<Vec<_>>(), [3]);
     history.segments[0].ran = None;
     assert_eq!(tracks(&history), []);
+}
+
+#[test]
+fn a_guest_in_a_guest_is_placed_along_both_histories() {
+    let change = |at, prev, next| Change {
+        at: HostTsc::new(at),
+        prev: TscOffset::from_signed(prev),
+        next: TscOffset::from_signed(next),
+        copies: 1,
+    };
+    let build = |changes| History::build(&Evidence { changes, ..Evidence::default() });
+    // On the host: -1000, from 5000 on -1500. In the guest, by its own TSC: -300, from 3700 on -200.
+    let outer = build(vec![change(1000, 0, -1000), change(5000, -1000, -1500)]);
+    let inner = build(vec![change(300, 0, -300), change(3700, -300, -200)]);
+    let mut placer = Placer::new(nested_tracks(&outer, &inner));
+    // Host 1400, 4600, 4800, 5300 (guest 400, 3600, 3800, 3800): nested 100, 3300, 3600, 3600.
+    push(&mut placer, &[100, 3300, 3600]);
+    placer.push(RawStamp::new(3600), FIRST);
+    let placement = placer.finish().resolve(Some(&windows(&[(1390, 1410), (4590, 4820), (5290, 5300)])));
+    assert_eq!(host(&placement, 0, 100), Some(1400));
+    assert_eq!(host(&placement, 1, 3300), Some(4600));
+    assert_eq!(placement.pieces.first().map(|p| p.segment), Some(0));
+    assert_eq!(host(&placement, 2, 3600), Some(4800));
 }
