@@ -15,9 +15,9 @@ pub use collect::Placer;
 pub use resolve::Placing;
 
 use crate::clock::history::{History, Segment};
-use crate::clock::mapping::Mapping;
-use crate::clock::scaling::HostRange;
-use crate::time::RawStamp;
+use crate::clock::mapping::{Mapping, Step};
+use crate::clock::scaling::{HostRange, Scaling};
+use crate::time::{HostTsc, RawStamp};
 
 /// Flag of [`Placer::push`]: first event of its sub-buffer, its stamp is absolute. Same bit as `Record::FIRST`.
 pub const FIRST: u8 = 1;
@@ -41,13 +41,48 @@ pub struct Track {
 pub fn tracks(history: &History) -> Vec<Track> {
     let track = |(index, segment): (usize, &Segment)| {
         Some(Track {
-            within: segment.ran?,
+            within: bounded(segment.ran?),
             mapping: segment.mapping(),
             segment: index,
             uncertainty: segment.scaling.host_cycles(segment.uncertainty),
         })
     };
     history.segments.iter().enumerate().filter_map(track).collect()
+}
+
+/// The tracks of a guest inside a guest: `outer` is the history of the vCPU that the host runs, `inner` that of the nested
+/// vCPU as the guest's own KVM wrote it, in that guest's TSC. A track's `segment` is the one of `inner`.
+///
+/// They hold while the nested vCPU stays on that one vCPU of the guest.
+pub fn nested_tracks(outer: &History, inner: &History) -> Vec<Track> {
+    let nest = |below: Track| {
+        let scaling = outer.segments.get(below.segment).map_or(Scaling::NONE, |segment| segment.scaling);
+        let track = move |(index, segment): (usize, &Segment)| {
+            let ran = segment.ran?;
+            let (first, last) = (RawStamp::new(ran.first.get()), RawStamp::new(ran.last.get()));
+            let own = segment.scaling.host_cycles(segment.uncertainty);
+            Some(Track {
+                within: below.mapping.host_span(first, last, below.within)?,
+                mapping: below.mapping.clone().then(Step::Tsc { scaling: segment.scaling, offset: segment.offset }),
+                segment: index,
+                uncertainty: below.uncertainty.saturating_add(scaling.host_cycles(own)),
+            })
+        };
+        inner.segments.iter().enumerate().filter_map(track).collect::<Vec<_>>()
+    };
+    tracks(outer).into_iter().flat_map(nest).collect()
+}
+
+/// A segment that is open on one side reaches no further than anyone's uptime: else it would hold, modulo 2^64, almost
+/// every stamp.
+fn bounded(range: HostRange) -> HostRange {
+    const UPTIME: u64 = 1 << 60;
+    let (first, last) = (range.first.get(), range.last.get());
+    match (range.first == HostTsc::MIN, range.last == HostTsc::MAX) {
+        (true, false) => HostRange { first: HostTsc::new(last.saturating_sub(UPTIME)), ..range },
+        (false, true) => HostRange { last: HostTsc::new(first.saturating_add(UPTIME)), ..range },
+        _ => range,
+    }
 }
 
 /// Why events could not be placed.

@@ -25,8 +25,6 @@ const UNIQUE: i64 = 1 << 24;
 /// Everything in signed cycles since an origin of the host's and one of the guest's.
 pub(super) struct Problem {
     vcpus: Vec<Vcpu>,
-    /// All gaps, the longest first.
-    longest: Vec<(usize, Gap)>,
     /// `guest origin - host origin`: the offset is this less x.
     origin: u64,
     from: i64,
@@ -38,6 +36,10 @@ struct Vcpu {
     events: Events,
     /// In time order.
     gaps: Vec<Gap>,
+    /// The time for which there are windows or gaps.
+    known: (i64, i64),
+    /// The gaps of length 2^k to 2^(k+1) - 1 at index k, each class in time order.
+    classes: Vec<Vec<Gap>>,
 }
 
 /// Moments from `first` to `last`, inclusive, at which no guest event can have happened.
@@ -48,8 +50,9 @@ struct Gap {
 }
 
 impl Gap {
-    fn length(&self) -> i64 {
-        self.last - self.first
+    /// The power of two that its length reaches.
+    fn class(&self) -> usize {
+        (self.last - self.first + 1).max(1).ilog2() as usize
     }
 }
 
@@ -71,7 +74,6 @@ impl Problem {
         };
         let (mut from, mut to) = (i64::MIN, i64::MAX);
         let mut vcpus = Vec::new();
-        let mut longest = Vec::new();
         for vcpu in sample {
             let times: Option<Vec<i64>> = vcpu.stamps.iter().map(|s| near(s.get(), guest_origin)).collect();
             // Nothing to learn from a vCPU that recorded nothing or never ran.
@@ -91,19 +93,21 @@ impl Problem {
             let middle = *events.times().get(events.times().len() / 2)?;
             from = from.max(near(scaled(first.first), host_origin)? - middle);
             to = to.min(near(scaled(last.last), host_origin)? - middle);
-            longest.extend(gaps.iter().map(|&gap| (vcpus.len(), gap)));
-            vcpus.push(Vcpu { events, gaps });
+            let mut classes = Vec::new();
+            for gap in &gaps {
+                classes.resize(classes.len().max(gap.class() + 1), Vec::new());
+                if let Some(class) = classes.get_mut(gap.class()) {
+                    class.push(*gap);
+                }
+            }
+            let mut known = (near(scaled(first.first), host_origin)?, near(scaled(last.last), host_origin)?);
+            if let (Some(first), Some(last)) = (gaps.first(), gaps.last()) {
+                known = (known.0.min(first.first), known.1.max(last.last));
+            }
+            vcpus.push(Vcpu { events, gaps, known, classes });
         }
-        longest.sort_by_key(|(vcpu, gap)| (std::cmp::Reverse(gap.length()), *vcpu, gap.first));
         let events = vcpus.iter().map(|vcpu| vcpu.events.times().len()).sum();
-        (!vcpus.is_empty()).then_some(Self {
-            vcpus,
-            longest,
-            origin: guest_origin.wrapping_sub(host_origin),
-            from,
-            to,
-            events,
-        })
+        (!vcpus.is_empty()).then_some(Self { vcpus, origin: guest_origin.wrapping_sub(host_origin), from, to, events })
     }
 
     /// The offsets that belong to distances `from..=to`.
@@ -112,8 +116,15 @@ impl Problem {
         OffsetRange { lo: offset(to), hi: offset(from) }
     }
 
+    /// Without violations if that can be, for it is the quickest to search and a proof; else with some.
     pub(super) fn solve(&self) -> Result<Found, Undecided> {
-        let allowed = self.events / 200 + 1;
+        match self.solve_with(0) {
+            Err(Undecided::NothingFits) => self.solve_with(self.events / 200 + 1),
+            result => result,
+        }
+    }
+
+    fn solve_with(&self, allowed: usize) -> Result<Found, Undecided> {
         let places = self.narrow(allowed)?;
         let swept: Vec<Swept> = places.iter().map(|&(from, to)| self.sweep(from, to)).collect();
         let least = swept.iter().map(|s| s.violations).min().ok_or(Undecided::NothingFits)?;
@@ -136,14 +147,15 @@ impl Problem {
 
     /// The stretches of distances that are left, in order.
     fn narrow(&self, allowed: usize) -> Result<Vec<(i64, i64)>, Undecided> {
-        let longest = self.longest.first().ok_or(Undecided::TooVague)?.1.length();
+        let classes = self.vcpus.iter().map(|vcpu| vcpu.classes.len()).max().unwrap_or(0);
+        if classes == 0 {
+            return Err(Undecided::TooVague);
+        }
         if self.from > self.to {
             return Err(Undecided::NothingFits);
         }
-        let mut width: i64 = 64;
-        while width < longest / 4 {
-            width *= 2;
-        }
+        // A quarter of the longest gap.
+        let mut width = 1_i64 << classes.saturating_sub(3).max(6);
         let span = self.to - self.from;
         if span / width >= MAX_INTERVALS as i64 {
             return Err(Undecided::TooVague);
@@ -168,18 +180,35 @@ impl Problem {
         }
     }
 
-    /// Whether a distance in `at..at + width` may violate no more than `allowed`.
+    /// Whether a distance in `at..at + width` may violate no more than `allowed`, with half of the events in the known time.
     fn may_hold(&self, at: i64, width: i64, allowed: usize, looks: &mut u64) -> bool {
+        // Where nothing is known there is no violation, but no proof either.
+        let known = |vcpu: &Vcpu| vcpu.events.count(vcpu.known.0 - at - (width - 1), vcpu.known.1 - at);
+        if self.vcpus.iter().map(known).sum::<usize>() * 2 < self.events {
+            return false;
+        }
         let mut violations = 0;
-        for &(vcpu, gap) in &self.longest {
-            if gap.length() < width || *looks > MAX_LOOKS {
-                break;
+        let shortest = width.ilog2() as usize;
+        let classes = self.vcpus.iter().map(|vcpu| vcpu.classes.len()).max().unwrap_or(0);
+        // The longest gaps first: they tell most.
+        for class in (shortest..classes).rev() {
+            for vcpu in &self.vcpus {
+                let times = vcpu.events.times();
+                let (Some(gaps), Some(first), Some(last)) = (vcpu.classes.get(class), times.first(), times.last())
+                else {
+                    continue;
+                };
+                let start = gaps.partition_point(|gap| gap.last < first + at);
+                for gap in gaps.iter().skip(start).take_while(|gap| gap.first <= last + at) {
+                    *looks += 1;
+                    violations += vcpu.events.count(gap.first - at, gap.last - at - (width - 1));
+                    if violations > allowed {
+                        return false;
+                    }
+                }
             }
-            *looks += 1;
-            let Some(vcpu) = self.vcpus.get(vcpu) else { continue };
-            violations += vcpu.events.count(gap.first - at, gap.last - at - (width - 1));
-            if violations > allowed {
-                return false;
+            if *looks > MAX_LOOKS {
+                break;
             }
         }
         true

@@ -125,7 +125,8 @@ impl Placer {
         }
         // The end of a stale run is no step of the clock; whether it went back is seen from the run before.
         let back = !was_stale && stamp < self.last;
-        if back && self.last - stamp <= TOLERANCE && self.simple {
+        // At the start of a sub-buffer it may be a real, small change of the clock.
+        if back && !first && self.last - stamp <= TOLERANCE && self.simple {
             self.runs.out_of_order += 1;
             // It belongs where the event before it belongs.
             if self.keep {

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::clock::place::collect::{Run, Runs, TOLERANCE};
-use crate::clock::place::solve::{Answer, Choice, Unit, solve};
+use crate::clock::place::collect::{Run, Runs};
+use crate::clock::place::solve::{Answer, Choice, Unit, decide};
 use crate::clock::place::stale::{self, Neighbour};
 use crate::clock::place::{Counts, Piece, PieceKind, Placement, Reason, Track};
 use crate::clock::scaling::HostRange;
 use crate::clock::windows::{State, Windows};
 use crate::time::{HostTsc, RawStamp};
 
-/// What an event is worth: inside a window, where nothing is known, or outside; placing it is always worth something.
-const INSIDE: u64 = 8;
-const UNKNOWN: u64 = 6;
+/// What an event is worth inside a window.
+const INSIDE: u64 = 64;
+/// Where nothing is known: the worse guess, but nothing speaks against it.
+const UNKNOWN: u64 = 63;
+/// Outside; placing an event is always worth something.
 const OUTSIDE: u64 = 1;
 
 /// A placement that may still have open questions.
@@ -37,8 +39,8 @@ struct Part {
 impl Placing {
     pub(super) fn new(tracks: Arc<[Track]>, runs: Runs) -> Self {
         let mut placing = Self { tracks, runs, answers: Vec::new() };
-        let (units, choices) = placing.whole_runs();
-        placing.answers = solve(&units, &choices, placing.tracks.len(), TOLERANCE);
+        let (units, mut choices) = placing.whole_runs();
+        placing.answers = decide(&units, &mut choices, placing.tracks.len());
         placing
     }
 
@@ -46,9 +48,10 @@ impl Placing {
     /// nothing is. Windows for a part of them help as well: what they do not cover counts as unknown.
     pub fn needs(&self) -> Vec<HostRange> {
         let mut spans = Vec::new();
+        let parts = self.parts_of_runs();
         for (index, (run, answer)) in self.runs.runs.iter().zip(&self.answers).enumerate() {
             if run.stale {
-                let (before, after) = self.neighbours(&self.parts_of_runs(), index);
+                let (before, after) = self.neighbours(&parts, index);
                 spans.extend(stale::candidates(&self.tracks, self.stale_stamps(run), before, after).map(|c| c.span));
             } else if answer.open {
                 for track in self.fits(run).iter().filter_map(|&t| self.track(t)) {
@@ -84,11 +87,13 @@ impl Placing {
             let piece = if run.stale {
                 let (before, after) = self.neighbours(&parts, index);
                 let found = stale::repair(&self.tracks, self.stale_stamps(run), before, after, windows);
-                match found {
-                    Some(found) => Piece {
-                        shift: found.shift,
-                        ..self.piece(part.start, PieceKind::Repaired, found.track, found.uncertainty)
-                    },
+                let kept = self.stale_stamps(run).len() as u64 == end.saturating_sub(part.start);
+                match found.filter(|_| kept) {
+                    Some(found) => {
+                        let kind = if found.sure { PieceKind::Repaired } else { PieceKind::Ambiguous };
+                        let piece = self.piece(part.start, kind, found.track, found.uncertainty);
+                        Piece { shift: found.shift, ..piece }
+                    }
                     None => unplaced(part.start, Reason::StaleRun),
                 }
             } else {
@@ -151,7 +156,7 @@ impl Placing {
         for (index, run, end) in self.spans() {
             let worth = INSIDE * (end - run.start).max(1);
             let start = choices.len();
-            choices.extend(self.fits(run).iter().map(|&track| Choice { track, worth }));
+            choices.extend(self.fits(run).iter().map(|&track| Choice { track, worth, not_refuted: worth }));
             units.push(self.unit(index, run.first, run.last, (start, choices.len())));
         }
         (units, choices)
@@ -183,7 +188,7 @@ impl Placing {
             if run.stale || !answer.open || kept.is_empty() {
                 let worth = INSIDE * (end - run.start).max(1);
                 let start = choices.len();
-                choices.extend(self.fits(run).iter().map(|&track| Choice { track, worth }));
+                choices.extend(self.fits(run).iter().map(|&track| Choice { track, worth, not_refuted: worth }));
                 units.push(self.unit(index, run.first, run.last, (start, choices.len())));
                 parts.push(Part { start: run.start, first: run.first, last: run.last, run: index, answer: *answer });
                 continue;
@@ -195,7 +200,8 @@ impl Placing {
                 let start = choices.len();
                 choices.extend(self.fits(run).iter().map(|&track| {
                     let host = self.track(track).and_then(|t| t.mapping.host(RawStamp::new(group.stamp), t.within));
-                    Choice { track, worth: events * worth(windows, host) }
+                    let (worth, not_refuted) = worth(windows, host);
+                    Choice { track, worth: events * worth, not_refuted: events * not_refuted }
                 }));
                 let mut unit = self.unit(index, group.stamp, last, (start, choices.len()));
                 unit.after_stale &= nth == 0;
@@ -203,7 +209,7 @@ impl Placing {
                 parts.push(Part { start: group.start, first: group.stamp, last, run: index, answer: *answer });
             }
         }
-        for (part, answer) in parts.iter_mut().zip(solve(&units, &choices, self.tracks.len(), TOLERANCE)) {
+        for (part, answer) in parts.iter_mut().zip(decide(&units, &mut choices, self.tracks.len())) {
             part.answer = answer;
         }
         parts
@@ -216,7 +222,7 @@ impl Placing {
             let number = part.answer.track?;
             let track = self.track(number)?;
             let host = track.mapping.host(RawStamp::new(stamp), track.within)?;
-            Some(Neighbour { track: number, host })
+            Some(Neighbour { track: number, host, open: part.answer.open })
         };
         let before = parts.iter().take(index).rev().filter(plain).find_map(|part| neighbour(part, part.last));
         let after = parts.iter().skip(index + 1).filter(plain).find_map(|part| neighbour(part, part.first));
@@ -230,12 +236,13 @@ fn unplaced(start: u64, reason: Reason) -> Piece {
     Piece { start, kind, segment: 0, shift: 0, uncertainty: 0, within, mapping: None }
 }
 
-fn worth(windows: &Windows, host: Option<HostRange>) -> u64 {
-    let Some(host) = host else { return OUTSIDE };
+/// What it is worth to place an event there, and what it would be if the unknown were known in its favour.
+fn worth(windows: &Windows, host: Option<HostRange>) -> (u64, u64) {
+    let Some(host) = host else { return (OUTSIDE, OUTSIDE) };
     match (windows.state(host.first), windows.state(host.last)) {
-        (State::Inside, _) | (_, State::Inside) => INSIDE,
-        (State::Unknown, _) | (_, State::Unknown) => UNKNOWN,
-        _ => OUTSIDE,
+        (State::Inside, _) | (_, State::Inside) => (INSIDE, INSIDE),
+        (State::Unknown, _) | (_, State::Unknown) => (UNKNOWN, INSIDE),
+        _ => (OUTSIDE, OUTSIDE),
     }
 }
 

@@ -1,10 +1,14 @@
 //! The assignment of runs to tracks that is monotone and worth the most.
 
+use crate::clock::place::collect::TOLERANCE;
+
 /// One track that a unit fits, and what it is worth to place the unit there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Choice {
     pub(super) track: u32,
     pub(super) worth: u64,
+    /// The worth if the unknown were known in its favour; the solver does not look at it.
+    pub(super) not_refuted: u64,
 }
 
 /// Events that are assigned together.
@@ -37,9 +41,6 @@ struct Chain {
     after_stale: bool,
     choice: usize,
 }
-
-/// What a change of track costs: of equal assignments, that with the fewest changes.
-const CHANGE: u64 = 1;
 
 /// Prefix maxima over tracks: the best chain on any track before a given one, of equal ones that on the first track.
 struct Prefix(Vec<Option<(u64, usize)>>);
@@ -77,8 +78,23 @@ impl Prefix {
     }
 }
 
-/// Solves. Stamps may step back by `tolerance` on one track.
-pub(super) fn solve(units: &[Unit], choices: &[Choice], tracks: usize, tolerance: u64) -> Vec<Answer> {
+/// Chooses, of the assignments worth the most, one with few changes of track; what another assignment that nothing speaks
+/// against would place elsewhere is open.
+pub(super) fn decide(units: &[Unit], choices: &mut [Choice], tracks: usize) -> Vec<Answer> {
+    let mut chosen = solve(units, choices, tracks, 1);
+    for choice in choices.iter_mut() {
+        choice.worth = choice.not_refuted;
+    }
+    // Few changes are a reason to choose, but no proof.
+    let possible = solve(units, choices, tracks, 0);
+    for (chosen, possible) in chosen.iter_mut().zip(possible) {
+        chosen.open |= possible.open || chosen.track != possible.track;
+    }
+    chosen
+}
+
+/// `change` is what it costs to change the track, and not to change it at a stale run. Never more than an event is worth.
+fn solve(units: &[Unit], choices: &[Choice], tracks: usize, change: u64) -> Vec<Answer> {
     let of = |unit: &Unit| unit.choices.0..unit.choices.1;
     // Forward: the best chain that ends with each choice, and the choice before it.
     let mut forward = vec![0_u64; choices.len()];
@@ -95,9 +111,9 @@ pub(super) fn solve(units: &[Unit], choices: &[Choice], tracks: usize, tolerance
             let track = choice.track as usize;
             let Some(chain) = chains.get_mut(track) else { continue };
             let come = prefix.before(track);
-            let mut best = come.map_or((0, usize::MAX), |(worth, choice)| (worth - CHANGE, choice));
-            if let Some(stay) = chain.filter(|chain| unit.first.saturating_add(tolerance) >= chain.edge) {
-                let worth = stay.worth - u64::from(unit.after_stale);
+            let mut best = come.map_or((0, usize::MAX), |(worth, choice)| (worth - change, choice));
+            if let Some(stay) = chain.filter(|chain| unit.first.saturating_add(TOLERANCE) >= chain.edge) {
+                let worth = stay.worth - change * u64::from(unit.after_stale);
                 if worth > best.0 {
                     best = (worth, stay.choice);
                 }
@@ -124,9 +140,9 @@ pub(super) fn solve(units: &[Unit], choices: &[Choice], tracks: usize, tolerance
             let track = choice.track as usize;
             let Some(chain) = chains.get_mut(track) else { continue };
             let mirrored = tracks - 1 - track;
-            let mut best = suffix.before(mirrored).map_or(0, |(worth, _)| worth - CHANGE);
-            if let Some(stay) = chain.filter(|chain| chain.edge.saturating_add(tolerance) >= unit.last) {
-                best = best.max(stay.worth - u64::from(stay.after_stale));
+            let mut best = suffix.before(mirrored).map_or(0, |(worth, _)| worth - change);
+            if let Some(stay) = chain.filter(|chain| chain.edge.saturating_add(TOLERANCE) >= unit.last) {
+                best = best.max(stay.worth - change * u64::from(stay.after_stale));
             }
             *equal = equal.saturating_add(u8::from(up_to + best >= total));
             let worth = best + choice.worth;

@@ -14,12 +14,16 @@ use crate::time::{HostTsc, RawStamp};
 const MAX_CANDIDATES: usize = 64;
 /// Where nothing follows a run it is sought within this many host cycles, a second or two.
 const REACH: u64 = 1 << 32;
+/// Stamps, a fifth of a millisecond or so.
+const SOON: u64 = 1 << 19;
 
 /// The placed event before or behind a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Neighbour {
     pub(super) track: u32,
     pub(super) host: HostRange,
+    /// Whether its own place is open.
+    pub(super) open: bool,
 }
 
 /// A track on which a run may lie, and when.
@@ -38,10 +42,13 @@ pub(super) struct Repair {
     pub(super) shift: u64,
     /// Host cycles on either side.
     pub(super) uncertainty: u64,
+    /// Whether the offset changed only once between the events around the run. Otherwise it may lie on another track, or
+    /// even on two.
+    pub(super) sure: bool,
 }
 
-/// The tracks on which a run may lie: behind the one of the event before it, up to the one of the event behind it. That
-/// of the event before it comes last: a clock that goes back without a write was seen nowhere yet.
+/// The tracks on which a run may lie: behind the one of the event before it, up to the one of the event behind it. If
+/// that is the same one the clock went back by itself, and came again.
 pub(super) fn candidates<'a>(
     tracks: &'a [Track],
     stamps: &'a [u64],
@@ -51,7 +58,7 @@ pub(super) fn candidates<'a>(
     let first = before.map_or(0, |n| n.track as usize + 1);
     let last = after.map_or(tracks.len(), |n| n.track as usize + 1);
     let later = (first..last).take(MAX_CANDIDATES);
-    let same = before.map(|n| n.track as usize);
+    let same = before.filter(|n| after.is_some_and(|after| after.track == n.track)).map(|n| n.track as usize);
     later.chain(same).filter_map(move |index| {
         let track = tracks.get(index)?;
         let from = before.map_or(track.within.first, |n| n.host.first.max(track.within.first));
@@ -75,29 +82,45 @@ pub(super) fn repair(
     after: Option<Neighbour>,
     windows: Option<&Windows>,
 ) -> Option<Repair> {
-    candidates(tracks, stamps, before, after).find_map(|candidate| {
-        let track = tracks.get(candidate.track as usize)?;
+    let mut best: Option<(Repair, u64)> = None;
+    let mut rounded = 0;
+    let first = before.map_or(0, |n| n.track as usize + 1);
+    let last = after.map_or(tracks.len(), |n| n.track as usize + 1);
+    let open = |neighbour: Option<Neighbour>| neighbour.is_some_and(|n| n.open);
+    let sure = last.saturating_sub(first) <= 1 && !open(before) && !open(after);
+    for candidate in candidates(tracks, stamps, before, after) {
+        let Some(track) = tracks.get(candidate.track as usize) else { continue };
         let feasible = starts(track, stamps, candidate.span, windows);
+        let (Some(&(least, _)), Some(&(_, most)), Some(chosen)) =
+            (feasible.first(), feasible.last(), choose(&feasible))
+        else {
+            continue;
+        };
         // Stamps count from the start of the span: no wrap-around.
         let base = track.mapping.stamp(candidate.span.first).get();
-        let (least, most) = (feasible.first()?.0, feasible.last()?.1);
-        let chosen = choose(&feasible)?;
         let host = |start: u64| {
             let stamp = RawStamp::new(base.wrapping_add(start));
-            track.mapping.host(stamp, candidate.span).map(|range| range.first.get())
+            track.mapping.host(stamp, candidate.span)
         };
         // A stamp that a faster guest skips has no host time: be generous.
-        let (low, high) = (candidate.span.first.get(), candidate.span.last.get());
-        let at = host(chosen).unwrap_or(low);
-        let uncertainty = at.abs_diff(host(least).unwrap_or(low)).max(host(most).unwrap_or(high).abs_diff(at));
-        let shift = base.wrapping_add(chosen).wrapping_sub(*stamps.first()?);
-        Some(Repair { track: candidate.track, shift, uncertainty })
-    })
+        let low = host(least).map_or(candidate.span.first, |range| range.first).get();
+        let high = host(most).map_or(candidate.span.last, |range| range.last).get();
+        let (repair, at) = best.get_or_insert_with(|| {
+            let at = host(chosen).map_or(low, |range| range.first.get());
+            let shift = base.wrapping_add(chosen).wrapping_sub(stamps.first().copied().unwrap_or(0));
+            // Where scaling rounds, later events of the run round differently from the first.
+            let rounding = host(chosen).map_or(1, |range| range.width() + u64::from(track.mapping.rounds()));
+            rounded = rounded.max(rounding);
+            (Repair { track: candidate.track, shift, uncertainty: 0, sure }, at)
+        });
+        repair.uncertainty = repair.uncertainty.max(at.abs_diff(low)).max(at.abs_diff(high));
+    }
+    best.map(|(repair, _)| Repair { uncertainty: repair.uncertainty.saturating_add(rounded), ..repair })
 }
 
-/// The middle of the first stretch: the events behind a write follow soon.
+/// The middle of the first stretch, but not far into a long one: the events behind a write follow soon.
 fn choose(feasible: &[(u64, u64)]) -> Option<u64> {
-    feasible.first().map(|&(from, to)| from.midpoint(to))
+    feasible.first().map(|&(from, to)| from + ((to - from) / 2).min(SOON))
 }
 
 /// All starts of the run, in stamps since the start of `span`, that keep every event inside a window.
