@@ -256,12 +256,15 @@ impl Timeline {
 
     /// Closes what is open, at the last moment that was seen, and says what was found.
     pub fn finish(mut self) -> Outcome {
+        // A CPU ends with the last of its streams, those without events included.
+        let end = self.streams.iter().filter(|s| s.role != Role::Guest).map(|s| s.last.tsc).max().unwrap_or(0);
         for stream in 0..self.streams.len() {
-            let last = self.streams[stream].last.tsc;
-            // A stream without events has not begun.
-            if last != 0 {
-                self.stream_ends(stream as u32, HostTsc::new(last));
-            }
+            let last = match (self.streams[stream].last.tsc, self.streams[stream].role) {
+                (0, Role::Guest) => continue,
+                (0, _) => end,
+                (last, _) => last,
+            };
+            self.stream_ends(stream as u32, HostTsc::new(last));
         }
         let end = self.streams.iter().filter(|s| s.role != Role::Guest).map(|s| s.last.ns).max().unwrap_or(0);
         for index in 0..self.vcpus.len() {

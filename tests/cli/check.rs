@@ -64,7 +64,9 @@ fn withheld_offsets_are_inferred_around_the_truth() {
     let report = json(["check", "--json", "--infer", &fixture("two-vm")]);
     assert_eq!(report["verdict"], "consistent", "{report:#}");
     // The truth, from debugfs, beside the capture.
-    for (vcpu, truth) in vcpus(&report).iter().zip([-33_610_754_878_i64, -33_610_754_878, -39_157_969_642, -39_157_969_642]) {
+    for (vcpu, truth) in
+        vcpus(&report).iter().zip([-33_610_754_878_i64, -33_610_754_878, -39_157_969_642, -39_157_969_642])
+    {
         let offset = vcpu["segments"][0]["offset"].as_i64().expect("an offset");
         let uncertainty = vcpu["uncertainty"].as_u64().expect("cycles");
         assert!(offset.abs_diff(truth) <= uncertainty, "{offset} is more than {uncertainty} from {truth}");

@@ -12,7 +12,8 @@ pub(crate) struct Done {
 
 /// Runs `kvm-timeline` with these arguments.
 pub(crate) fn kvm_timeline<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Done {
-    let output: Output = Command::new(env!("CARGO_BIN_EXE_kvm-timeline")).args(args).output().expect("the binary starts");
+    let output: Output =
+        Command::new(env!("CARGO_BIN_EXE_kvm-timeline")).args(args).output().expect("the binary starts");
     Done {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
