@@ -45,11 +45,6 @@ impl Events {
         self.interest.len()
     }
 
-    /// Whether the capture has no formats.
-    pub(super) fn is_empty(&self) -> bool {
-        self.interest.is_empty()
-    }
-
     /// Whether pass 1 reads fields of this event.
     #[inline]
     pub(super) fn is_of_interest(&self, event: u16) -> bool {
