@@ -23,7 +23,6 @@ mod plan;
 mod row;
 mod run_check;
 pub mod setup;
-mod symbols;
 mod syscalls;
 #[cfg(test)]
 mod tests;
@@ -35,7 +34,6 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 pub use self::outcome::{Counts, ExitTotals, Offender, Outcome, RunCheck, Stall, StateTimes, VcpuOutcome};
-pub use self::symbols::Symbols;
 
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
@@ -163,13 +161,6 @@ impl Timeline {
             flows: 0,
             last: Moment::default(),
             canvas,
-        }
-    }
-
-    /// Names functions by these symbols of a capture's kernel, instead of by address.
-    pub fn set_symbols(&mut self, source: u16, symbols: Symbols) {
-        if let Some(source) = self.sources.get_mut(usize::from(source)) {
-            source.labels.set_symbols(symbols);
         }
     }
 

@@ -107,7 +107,7 @@ pub(super) fn vm(name: &str, vcpus: Vec<VcpuSetup>) -> VmSetup {
 
 /// Two host CPUs; VM a with threads 10 and 11, VM b with thread 20; all recorded.
 pub(super) fn setup() -> Setup {
-    let source = |formats| FieldSource { formats: Arc::new(formats), endian: Endian::Little };
+    let source = |formats| FieldSource::new(Arc::new(formats), Endian::Little);
     Setup {
         sources: vec![source(host_formats()), source(guest_formats()), source(guest_formats())],
         streams: vec![
