@@ -315,12 +315,16 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
         });
         report.vms.push(VmReport { name: vm.name.clone(), pid: vm.pid, vcpus: vcpus.collect() });
         if vm.vcpus.iter().any(|v| v.history.segments.iter().any(|s| s.source == Source::Inferred)) {
-            report.warnings.push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
+            report
+                .warnings
+                .push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
         }
     }
     report.longest_stalls = stall_reports(session, outcome);
     if session.rate.hz.is_none() && !session.inputs.is_empty() {
-        report.warnings.push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
+        report
+            .warnings
+            .push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
     }
     report
 }

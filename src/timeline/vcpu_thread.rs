@@ -211,6 +211,10 @@ impl Vcpu {
         if let Some(host) = context.hosts.get(cpu) {
             context.canvas.uint(NameId::CPU, u64::from(host.number));
         }
+        self.exit_flow = context.new_flow(context.draws_causes());
+        if self.exit_flow != 0 {
+            context.canvas.flow(self.exit_flow);
+        }
         let name = context.reasons.name(reason);
         self.begin_state(Category::Exit, Correlation::None, name, context);
         self.start_exit_mark(cpu, context);
