@@ -1,7 +1,6 @@
 //! Events of guests, and of a host without VMs: both draw what a machine says of itself.
 
 use super::Timeline;
-use super::causes::TIMER_VECTOR;
 use super::drawing::Category;
 use super::guest_row::{self, Brush, Record};
 use super::names::NameId;
@@ -47,13 +46,13 @@ impl Timeline {
             Kind::Switch(_) | Kind::Half(_) | Kind::SyscallEnter(_) | Kind::SyscallExit => {
                 vcpu.make_room(at.ns, &mut context);
                 if let Kind::Half(Half::Begin { class, key, .. }) = plan.kind {
-                    let vector = match class {
-                        Class::Vector => key.and_then(|key| key.get(payload)),
-                        Class::Timer => Some(TIMER_VECTOR),
-                        _ => None,
-                    };
-                    if let Some(vector) = vector {
-                        vcpu.causes.arrive(vector, |flow| context.canvas.flow(flow));
+                    let vector = || key.and_then(|key| key.get(payload));
+                    match class {
+                        Class::Vector => {
+                            vcpu.causes.arrive(vector().unwrap_or(u64::MAX), |flow| context.canvas.flow(flow));
+                        }
+                        Class::Timer => vcpu.causes.timer_runs(|flow| context.canvas.flow(flow)),
+                        _ => {}
                     }
                 }
                 let Some(suspended) = self.suspended.get_mut(vcpu.vm as usize) else { return false };

@@ -1,9 +1,9 @@
 //! From records in host-time order to what a person sees: slices, states, instants and marks on named tracks.
 //!
 //! [`Timeline`] is a state machine over events in host-time order. What an event does is decided once per capture
-//! ([`plan`]); the host's events shape its CPUs ([`host_cpu`]) and what is known of each vCPU's thread
-//! ([`vcpu_thread`]), from which the stall marks follow ([`marks`]); a guest's events are drawn in its vCPUs' rows
-//! ([`guest_row`]). Drawn items gather in a batch ([`batch_builder`]) until the caller takes it.
+//! (`plan`); the host's events shape its CPUs (`host_cpu`) and what is known of each vCPU's thread
+//! (`vcpu_thread`), from which the stall marks follow (`marks`); a guest's events are drawn in its vCPUs' rows
+//! (`guest_row`). Drawn items gather in a batch (`batch_builder`) until the caller takes it.
 
 mod accessor;
 mod batch_builder;

@@ -187,6 +187,7 @@ impl Vcpu {
         context: &mut Context<'_>,
     ) {
         self.check.exit(at.tsc);
+        self.causes.window_ends();
         self.switch_in(at.ns, cpu, context);
         self.change(at.ns);
         self.leave_mode(Closing::Over, context);
