@@ -250,6 +250,18 @@ pub struct Batch {
     pub bytes: Vec<u8>,
 }
 
+impl Batch {
+    /// Empties the batch, keeping its allocations.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.args.clear();
+        self.flows.clear();
+        self.strings.text.clear();
+        self.strings.ends.clear();
+        self.bytes.clear();
+    }
+}
+
 /// Strings laid end to end.
 #[derive(Default)]
 pub struct StringTable {
