@@ -209,8 +209,7 @@ fn worst(session: &Session, vm: usize, vcpu: usize, outcome: &VcpuOutcome) -> Op
 
 fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
     let CheckVcpu { checked, inside, .. } = *report;
-    let recorded =
-        |s: Source| matches!(s, Source::Recorded | Source::RecordedPrev | Source::TimeShift | Source::Snapshot);
+    let recorded = |s: Source| matches!(s, Source::Recorded | Source::RecordedPrev | Source::TimeShift | Source::Snapshot);
     let segments = &vcpu.history.segments;
     let exact = !segments.is_empty() && segments.iter().all(|s| recorded(s.source) && s.uncertainty == 0);
     let inferred = segments.iter().any(|s| s.source == Source::Inferred) || vcpu.note.is_some();
@@ -226,9 +225,7 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
     let per_mille = |part: u64| u128::from(part) * 1000;
     let enough = |share: u64| per_mille(inside) >= u128::from(checked) * u128::from(share);
     report.verdict = Some(if !enough(900) {
-        report
-            .reasons
-            .push(format!("{outside} of {checked} events lie outside the run windows: offset or pairing is wrong"));
+        report.reasons.push(format!("{outside} of {checked} events lie outside the run windows: offset or pairing is wrong"));
         Verdict::Wrong
     } else if !enough(999) {
         report.reasons.push(format!("{outside} of {checked} events lie outside the run windows"));
@@ -242,11 +239,7 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
         if outside > 0 {
             report.reasons.push(format!("{outside} events lie outside: stale stamps, or within the uncertainty"));
         }
-        report.reasons.push(if inferred {
-            "inferred from the run windows".to_owned()
-        } else {
-            "not recorded".to_owned()
-        });
+        report.reasons.push(if inferred { "inferred from the run windows".to_owned() } else { "not recorded".to_owned() });
         Verdict::Consistent
     });
 }
@@ -269,9 +262,9 @@ pub fn conflict_words(conflict: &Conflict) -> String {
             other.ratio(),
             other.frac_bits()
         ),
-        Conflict::LostWrite { after, before, left, found } => {
-            format!("an offset write is missing between host TSC {after} and {before}: {left} there, {found} here")
-        }
+        Conflict::LostWrite { after, before, left, found } => format!(
+            "an offset write is missing between host TSC {after} and {before}: {left} there, {found} here"
+        ),
     }
 }
 

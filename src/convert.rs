@@ -16,10 +16,10 @@ use crate::report::{
 };
 use crate::session::{Role, Session, Vcpu};
 use crate::time::HostTsc;
-use crate::timeline::Outcome;
-use crate::timeline::Timeline;
 use crate::timeline::drawing::{Batch, FieldSource};
+use crate::timeline::Outcome;
 use crate::timeline::setup::{DrawOptions, SegmentSetup, Setup, VcpuSetup, VmSetup};
+use crate::timeline::Timeline;
 
 /// How much of the host's trace is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -316,9 +316,7 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
         });
         report.vms.push(VmReport { name: vm.name.clone(), pid: vm.pid, vcpus: vcpus.collect() });
         if vm.vcpus.iter().any(|v| v.history.segments.iter().any(|s| s.source == Source::Inferred)) {
-            report
-                .warnings
-                .push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
+            report.warnings.push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
         }
     }
     report.longest_stalls = outcome
@@ -336,9 +334,7 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
         })
         .collect();
     if session.rate.hz.is_none() && !session.inputs.is_empty() {
-        report
-            .warnings
-            .push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
+        report.warnings.push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
     }
     report
 }

@@ -47,12 +47,8 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     warn(quiet, &session.warnings);
     for vm in &session.vms {
         for vcpu in &vm.vcpus {
-            let conflicts: Vec<String> = vcpu
-                .history
-                .conflicts
-                .iter()
-                .map(|c| format!("VM {} vCPU {}: {}", vm.name, vcpu.number, conflict_words(c)))
-                .collect();
+            let conflicts: Vec<String> =
+                vcpu.history.conflicts.iter().map(|c| format!("VM {} vCPU {}: {}", vm.name, vcpu.number, conflict_words(c))).collect();
             warn(quiet, &conflicts);
         }
     }

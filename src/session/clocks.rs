@@ -161,15 +161,15 @@ impl Pairing {
             let _ = stamps;
             Some((*vcpu, all.get(&self.vcpus[*vcpu].thread)?))
         };
-        let vcpu_samples: Vec<VcpuSample<'_>> =
-            stamps.iter().filter_map(|s| of(s).map(|(_, windows)| VcpuSample { stamps: &s.1, windows })).collect();
+        let vcpu_samples: Vec<VcpuSample<'_>> = stamps
+            .iter()
+            .filter_map(|s| of(s).map(|(_, windows)| VcpuSample { stamps: &s.1, windows }))
+            .collect();
         let found: Vec<(usize, Result<Inference, Undecided>)> = match infer(&vcpu_samples, Scaling::NONE) {
             Ok(shared) => stamps.iter().map(|(v, _)| (*v, Ok(shared.clone()))).collect(),
             Err(Undecided::NothingFits) if vcpu_samples.len() > 1 => stamps
                 .iter()
-                .filter_map(|s| {
-                    of(s).map(|(v, windows)| (v, infer(&[VcpuSample { stamps: &s.1, windows }], Scaling::NONE)))
-                })
+                .filter_map(|s| of(s).map(|(v, windows)| (v, infer(&[VcpuSample { stamps: &s.1, windows }], Scaling::NONE))))
                 .collect(),
             Err(why) => vec![(0, Err(why))],
         };

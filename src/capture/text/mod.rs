@@ -91,6 +91,8 @@ fn open_chunked(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>, chun
     Ok(Capture { path: path.to_path_buf(), endian: Endian::Little, info, formats, buffers })
 }
 
+const HINT: &str = "copy the file trace of tracefs, or the output of trace-cmd report";
+
 /// Whether the text is one that can be read, and if so whether names in front of lines are to be ignored.
 fn check(facts: &Facts) -> Result<bool> {
     if facts.events == 0 {
@@ -99,9 +101,14 @@ fn check(facts: &Facts) -> Result<bool> {
             let hint = "record it with trace-cmd record -p function_graph, and convert the trace.dat";
             return Err(Error::new(ErrorKind::Unsupported, message).hint(hint));
         }
+        if let Some((offset, line)) = &facts.first_unknown {
+            let message = format!("holds no event; the first line that is unknown is \"{line}\"");
+            return Err(Error::format(message).at(*offset).hint(HINT));
+        }
         if facts.tracer.is_none() && facts.files.is_empty() {
-            return Err(Error::format("holds no line of ftrace text, expected \"COMM-PID [CPU] TIME: EVENT: ...\"")
-                .hint("copy the file trace of tracefs, or the output of trace-cmd report"));
+            return Err(
+                Error::format("holds no line of ftrace text, expected \"COMM-PID [CPU] TIME: EVENT: ...\"").hint(HINT)
+            );
         }
         return Ok(true);
     }
