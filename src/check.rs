@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::clock::history::{Conflict, Source};
 use crate::clock::place::Counts;
 use crate::clock::stamps::NotPlaced;
-use crate::convert::{Interpreted, Span, events_of, inputs_notes, interpret, segment_reports, tsc_report};
+use crate::convert::{Interpreted, Span, events_of, interpret, segment_reports, tsc_report};
 use crate::error::Result;
 use crate::monitor::Monitor;
-use crate::report::{Report, SegmentReport, TscReport};
+use crate::report::{SegmentReport, TscReport};
 use crate::session::{Session, Vcpu};
 use crate::timeline::VcpuOutcome;
 use crate::timeline::setup::StreamRole;
@@ -118,9 +118,6 @@ pub struct Worst {
 /// If an input can no longer be read, or if the monitor asks to stop.
 pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
     let interpreted = interpret(session, Span::All, false, monitor)?;
-    let mut notes = Report::default();
-    session.inputs.iter().for_each(|input| inputs_notes(input, &mut notes));
-    notes.warnings.extend(session.warnings.iter().cloned());
     let vms: Vec<CheckVm> = session
         .vms
         .iter()
@@ -136,8 +133,8 @@ pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
         feedback: feedback(session),
         tsc: tsc_report(session),
         vms,
-        warnings: notes.warnings,
-        damaged: notes.damaged,
+        warnings: session.all_warnings(),
+        damaged: session.damaged(),
     })
 }
 
@@ -209,7 +206,8 @@ fn worst(session: &Session, vm: usize, vcpu: usize, outcome: &VcpuOutcome) -> Op
 
 fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
     let CheckVcpu { checked, inside, .. } = *report;
-    let recorded = |s: Source| matches!(s, Source::Recorded | Source::RecordedPrev | Source::TimeShift | Source::Snapshot);
+    let recorded =
+        |s: Source| matches!(s, Source::Recorded | Source::RecordedPrev | Source::TimeShift | Source::Snapshot);
     let segments = &vcpu.history.segments;
     let exact = !segments.is_empty() && segments.iter().all(|s| recorded(s.source) && s.uncertainty == 0);
     let inferred = segments.iter().any(|s| s.source == Source::Inferred) || vcpu.note.is_some();
@@ -225,7 +223,9 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
     let per_mille = |part: u64| u128::from(part) * 1000;
     let enough = |share: u64| per_mille(inside) >= u128::from(checked) * u128::from(share);
     report.verdict = Some(if !enough(900) {
-        report.reasons.push(format!("{outside} of {checked} events lie outside the run windows: offset or pairing is wrong"));
+        report
+            .reasons
+            .push(format!("{outside} of {checked} events lie outside the run windows: offset or pairing is wrong"));
         Verdict::Wrong
     } else if !enough(999) {
         report.reasons.push(format!("{outside} of {checked} events lie outside the run windows"));
@@ -239,7 +239,11 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
         if outside > 0 {
             report.reasons.push(format!("{outside} events lie outside: stale stamps, or within the uncertainty"));
         }
-        report.reasons.push(if inferred { "inferred from the run windows".to_owned() } else { "not recorded".to_owned() });
+        report.reasons.push(if inferred {
+            "inferred from the run windows".to_owned()
+        } else {
+            "not recorded".to_owned()
+        });
         Verdict::Consistent
     });
 }
@@ -262,9 +266,9 @@ pub fn conflict_words(conflict: &Conflict) -> String {
             other.ratio(),
             other.frac_bits()
         ),
-        Conflict::LostWrite { after, before, left, found } => format!(
-            "an offset write is missing between host TSC {after} and {before}: {left} there, {found} here"
-        ),
+        Conflict::LostWrite { after, before, left, found } => {
+            format!("an offset write is missing between host TSC {after} and {before}: {left} there, {found} here")
+        }
     }
 }
 

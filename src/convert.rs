@@ -17,9 +17,8 @@ use crate::report::{
 use crate::session::{Role, Session, Vcpu};
 use crate::time::HostTsc;
 use crate::timeline::drawing::{Batch, FieldSource};
-use crate::timeline::Outcome;
 use crate::timeline::setup::{DrawOptions, SegmentSetup, Setup, VcpuSetup, VmSetup};
-use crate::timeline::Timeline;
+use crate::timeline::{Outcome, Stall, Timeline};
 
 /// How much of the host's trace is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,9 +295,9 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
             events_lost: input.survey.streams.iter().map(|s| s.lost).sum(),
             losses_uncounted: input.survey.streams.iter().map(|s| s.lost_unknown).sum(),
         });
-        inputs_notes(input, &mut report);
     }
-    report.warnings.extend(session.warnings.iter().cloned());
+    report.warnings = session.all_warnings();
+    report.damaged = session.damaged();
     report.events = event_report(session, lanes, ledgers, &outcome.counts.written, &outcome.counts.filtered);
     report.out_of_order = ledgers.iter().map(|l| l.out_of_order).sum();
     for (v, vm) in session.vms.iter().enumerate() {
@@ -316,46 +315,39 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
         });
         report.vms.push(VmReport { name: vm.name.clone(), pid: vm.pid, vcpus: vcpus.collect() });
         if vm.vcpus.iter().any(|v| v.history.segments.iter().any(|s| s.source == Source::Inferred)) {
-            report.warnings.push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
+            report
+                .warnings
+                .push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
         }
     }
-    report.longest_stalls = outcome
-        .longest_stalls
-        .iter()
-        .filter_map(|stall| {
-            let vm = session.vms.get(stall.vm as usize)?;
-            Some(StallReport {
-                vm: vm.name.clone(),
-                vcpu: vm.vcpus.get(stall.vcpu as usize)?.number,
-                start_ns: stall.start.get(),
-                duration_ns: stall.length_ns,
-                name: stall.name.clone(),
-            })
-        })
-        .collect();
+    report.longest_stalls = stall_reports(session, outcome);
     if session.rate.hz.is_none() && !session.inputs.is_empty() {
-        report.warnings.push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
+        report
+            .warnings
+            .push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
     }
     report
+}
+
+/// The longest stall marks as reports show them.
+pub fn stall_reports(session: &Session, outcome: &Outcome) -> Vec<StallReport> {
+    let report = |stall: &Stall| {
+        let vm = session.vms.get(stall.vm as usize)?;
+        Some(StallReport {
+            vm: vm.name.clone(),
+            vcpu: vm.vcpus.get(stall.vcpu as usize)?.number,
+            start_ns: stall.start.get(),
+            duration_ns: stall.length_ns,
+            name: stall.name.clone(),
+        })
+    };
+    outcome.longest_stalls.iter().filter_map(report).collect()
 }
 
 /// Events that were read for a vCPU's rows.
 pub fn events_of(session: &Session, vm: usize, vcpu: usize) -> u64 {
     let streams = session.streams.iter().filter(|s| s.vm == vm && s.vcpu == Some(vcpu));
     streams.map(|s| s.placement.events).sum()
-}
-
-/// Warnings and damage of one input, with its path.
-pub(crate) fn inputs_notes(input: &crate::session::Input, report: &mut Report) {
-    let path = input.capture.path.display();
-    let info = &input.capture.info;
-    report.warnings.extend(info.warnings.iter().map(|w| format!("{path}: {w}")));
-    report.damaged.extend(info.damaged.iter().map(|d| format!("{path}: {d}")));
-    for stream in input.survey.streams.iter().filter(|s| s.damaged > 0) {
-        let what = stream.damage.join("; ");
-        let count = stream.damaged;
-        report.damaged.push(format!("{path}: CPU {}: {count} damaged places: {what}", stream.cpu));
-    }
 }
 
 /// The account over all lanes.

@@ -11,5 +11,6 @@ pub mod monitor;
 pub mod pipeline;
 pub mod report;
 pub mod session;
+pub mod stats;
 pub mod time;
 pub mod timeline;

@@ -179,7 +179,11 @@ impl Report {
             let _ = write!(text, "VM {}{pid}, {} vCPUs", vm.name, vm.vcpus.len());
             let _ = match checked {
                 0 => writeln!(text, ": no guest events to check"),
-                _ => writeln!(text, ": {inside} of {checked} guest events inside run windows ({})", share(inside, checked)),
+                _ => writeln!(
+                    text,
+                    ": {inside} of {checked} guest events inside run windows ({})",
+                    share(inside, checked)
+                ),
             };
         }
         let _ = match self.tsc.hz {

@@ -228,12 +228,12 @@ fn numbers_out_of_range_cost_only_themselves() {
     draw.arg(Arg::Text(key, 7..9));
     draw.arg(Arg::Fields { source: 9, event: 0, payload: 0..0 });
     draw.arg(Arg::Fields { source: 0, event: 9, payload: 0..u32::MAX });
-    draw.arg(Arg::Rendered { key, source: 9, event: 9, payload: 3..1 });
+    draw.arg(Arg::Rendered { key, source: 9, event: 9, payload: 3..9 });
     draw.arg(Arg::Uint(kvm_timeline::timeline::drawing::StringId(u32::MAX), 1));
     draw.end(1, kvm_timeline::timeline::drawing::TrackId(u32::MAX));
     draw.end(1, VCPU);
     draw.batch.items[2].args = 5..700;
-    draw.batch.items[2].flows = 8..2;
+    draw.batch.items[2].flows = 2..8;
     let said = decode(&encode(&draw.batch, 0));
     assert_eq!(said[0].args, [("key".to_owned(), Plain::Text(String::new()))]);
     assert_eq!(said.iter().map(|said| said.track).collect::<Vec<_>>(), [2, u32::MAX, 2]);

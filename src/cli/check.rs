@@ -120,7 +120,10 @@ fn table(report: &CheckReport) -> String {
                 say(format!("{} events have no host time", v.not_placed));
             }
             if let Some(w) = &v.worst {
-                say(format!("farthest outside: {} ns from a run window, at {} ns, in {}", w.distance_ns, w.at_ns, w.file));
+                say(format!(
+                    "farthest outside: {} ns from a run window, at {} ns, in {}",
+                    w.distance_ns, w.at_ns, w.file
+                ));
             }
         }
     }

@@ -53,11 +53,20 @@ enum FormatArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SpanArg {
+pub(super) enum SpanArg {
     /// From 100 ms before the first to 100 ms after the last guest event.
     Guests,
     /// Everything.
     All,
+}
+
+impl From<SpanArg> for Span {
+    fn from(arg: SpanArg) -> Self {
+        match arg {
+            SpanArg::Guests => Self::Guests,
+            SpanArg::All => Self::All,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -120,10 +129,7 @@ impl Args {
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let options = ConvertOptions {
         format: args.format()?,
-        span: match args.span {
-            SpanArg::Guests => Span::Guests,
-            SpanArg::All => Span::All,
-        },
+        span: args.span.into(),
         draw: DrawOptions {
             stall_ns: args.stall,
             flows: match args.flows {

@@ -7,6 +7,7 @@ mod inputs;
 mod offsets;
 mod output;
 mod progress;
+mod stats;
 
 use clap::{Parser, Subcommand};
 
@@ -39,6 +40,8 @@ enum Command {
     Check(check::Args),
     /// Show each vCPU's TSC-offset history.
     Offsets(offsets::Args),
+    /// Sum up where each vCPU's time went.
+    Stats(stats::Args),
 }
 
 /// Parses the arguments, does the work, says how it went.
@@ -60,6 +63,7 @@ pub fn main() -> Exit {
             Command::Convert(args) => convert::run(args, cli.quiet),
             Command::Check(args) => check::run(args, cli.quiet),
             Command::Offsets(args) => offsets::run(args, cli.quiet),
+            Command::Stats(args) => stats::run(args, cli.quiet),
         }),
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),
     };

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::report::SegmentReport;
 use crate::session::Session;
+use crate::stats::quoted;
 
 /// Every offset is in the sign of debugfs and of the tracepoint: guest TSC = host TSC + offset.
 #[derive(Debug, clap::Args)]
@@ -44,11 +45,15 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let monitor = Monitor { tick: &tick, stop: &stop };
     let session = args.inputs.open(&progress, &monitor)?;
     progress.clear();
-    warn(quiet, &session.warnings);
+    warn(quiet, &session.all_warnings());
     for vm in &session.vms {
         for vcpu in &vm.vcpus {
-            let conflicts: Vec<String> =
-                vcpu.history.conflicts.iter().map(|c| format!("VM {} vCPU {}: {}", vm.name, vcpu.number, conflict_words(c))).collect();
+            let conflicts: Vec<String> = vcpu
+                .history
+                .conflicts
+                .iter()
+                .map(|c| format!("VM {} vCPU {}: {}", vm.name, vcpu.number, conflict_words(c)))
+                .collect();
             warn(quiet, &conflicts);
         }
     }
@@ -89,10 +94,6 @@ fn ratio(segment: &SegmentReport) -> String {
 
 fn csv(rows: &[Row]) -> String {
     let mut text = "vm,vcpu,from,to,offset,offset_unsigned,ratio,frac_bits,source,uncertainty\n".to_owned();
-    let quoted = |name: &str| match name.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", name.replace('"', "\"\"")),
-        false => name.to_owned(),
-    };
     for Row { vm, vcpu, segment: s } in rows {
         let _ = writeln!(
             text,

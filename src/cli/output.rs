@@ -10,9 +10,15 @@ use crate::error::{Error, Result};
 /// An output that is written beside its final place and renamed at the end.
 pub(super) enum Output {
     Stdout(io::BufWriter<io::Stdout>),
-    File { path: PathBuf, file: io::BufWriter<NamedTempFile> },
+    File {
+        path: PathBuf,
+        file: io::BufWriter<NamedTempFile>,
+    },
     /// Devices and pipes cannot be renamed onto.
-    Special { path: PathBuf, file: io::BufWriter<std::fs::File> },
+    Special {
+        path: PathBuf,
+        file: io::BufWriter<std::fs::File>,
+    },
 }
 
 impl Output {

@@ -3,47 +3,18 @@
 //! Precedence: what the user gave, then recorded writes, then TIME_SHIFT samples and debugfs snapshots, then inference.
 //! Lower evidence never changes what higher evidence says; where they disagree, a [`Conflict`] holds both values.
 
+mod build;
+mod edges;
+mod writes;
+
 use std::fmt;
+
+pub use edges::EdgeBounds;
+pub use writes::{Change, Write, join_copies};
 
 use crate::clock::mapping::Mapping;
 use crate::clock::scaling::{HostRange, Scaling};
 use crate::time::{GuestTsc, HostTsc, TscOffset};
-
-/// One `kvm_write_tsc_offset` event of one vCPU, as one buffer holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// Its host time stamp.
-    pub at: HostTsc,
-    /// `prev`.
-    pub prev: TscOffset,
-    /// `next`.
-    pub next: TscOffset,
-    /// Which buffer (or file) it was read from: two copies of one write never come from the same buffer.
-    pub buffer: u16,
-}
-
-/// One write, after its copies in several buffers have been joined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Host time stamp of the earliest copy.
-    pub at: HostTsc,
-    /// The offset before.
-    pub prev: TscOffset,
-    /// The offset after; may equal `prev`.
-    pub next: TscOffset,
-    /// In how many buffers it was found.
-    pub copies: u16,
-}
-
-/// Joins the copies of each write. `writes` are those of one vCPU, in any order; the result is sorted by time and holds
-/// repeats of a value too.
-///
-/// One thread makes a vCPU's writes one after the other, so the copies of a write are neighbours in time; their stamps
-/// are microseconds apart and are never compared for equality.
-pub fn join_copies(writes: &[Write]) -> Vec<Change> {
-    let _ = writes;
-    todo!()
-}
 
 /// What debugfs said about a vCPU, at a moment that is not known exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +34,9 @@ pub struct ShiftSample {
     pub offset: TscOffset,
     /// Scaling, where the file has it and it can be trusted.
     pub scaling: Option<Scaling>,
+    /// Whether it was measured over a message exchange (protocol ptp) and so is off by some microseconds; the kvm
+    /// protocol reads the exact value from debugfs.
+    pub measured: bool,
 }
 
 /// What the user said, by flag or manifest.
@@ -200,76 +174,43 @@ pub struct History {
 }
 
 impl History {
-    /// The history that `evidence` tells.
+    /// The history that `evidence` tells; without segments if it tells nothing.
     pub fn build(evidence: &Evidence) -> Self {
-        let _ = evidence;
-        todo!()
+        build::build(evidence)
     }
 
     /// One offset for all time.
     pub fn constant(offset: TscOffset, scaling: Scaling, source: Source, uncertainty: u64) -> Self {
-        let _ = (offset, scaling, source, uncertainty);
-        todo!()
+        let segment = Segment::new(HostTsc::MIN, HostTsc::MAX, offset, scaling, source);
+        Self { segments: vec![Segment { uncertainty, ..segment }], conflicts: Vec::new() }
     }
 
-    /// Narrows [`Segment::ran`] to when the vCPU thread really entered and left guest mode.
+    /// Narrows [`Segment::ran`] to when the vCPU thread really entered and left guest mode. Does nothing if the host
+    /// recorded no kvm_entry and no kvm_exit of the thread.
     pub fn tighten(&mut self, bounds: &EdgeBounds) {
-        let _ = bounds;
-        todo!()
+        if bounds.is_empty() {
+            return;
+        }
+        for segment in &mut self.segments {
+            segment.ran = segment.ran.and_then(|ran| bounds.within(ran));
+        }
     }
 
     /// The segment that holds at `host`.
     pub fn at(&self, host: HostTsc) -> Option<&Segment> {
-        let _ = host;
-        todo!()
+        let index = self.segments.partition_point(|s| s.from <= host).checked_sub(1)?;
+        self.segments.get(index).filter(|s| host < s.to || s.to == HostTsc::MAX)
     }
 }
 
-/// First kvm_entry and last kvm_exit of a vCPU thread in each interval between two offset writes.
-///
-/// Filled from host records in any order, by any number of threads, and merged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EdgeBounds {
-    writes: Vec<HostTsc>,
-    edges: Vec<Option<HostRange>>,
-    entries: Vec<u64>,
-    known: HostRange,
-}
-
-impl EdgeBounds {
-    /// For a vCPU whose offset was written at `changes` (sorted, as from [`join_copies`]). `known` is the time in which
-    /// kvm_entry and kvm_exit of its thread were recorded; outside it the vCPU may have run unseen.
-    pub fn new(changes: &[Change], known: HostRange) -> Self {
-        let _ = (changes, known);
-        todo!()
-    }
-
-    /// The thread's kvm_entry at `ts`.
-    pub fn note_entry(&mut self, ts: HostTsc) {
-        let _ = ts;
-        todo!()
-    }
-
-    /// The thread's kvm_exit at `ts`.
-    pub fn note_exit(&mut self, ts: HostTsc) {
-        let _ = ts;
-        todo!()
-    }
-
-    /// Host events were lost in `range`: the vCPU may have run unseen in it.
-    pub fn note_lost(&mut self, range: HostRange) {
-        let _ = range;
-        todo!()
-    }
-
-    /// Adds what another scan over other records of the same host found.
-    pub fn merge(&mut self, other: &Self) {
-        let _ = other;
-        todo!()
-    }
-
-    /// Whether a kvm_entry before the first write was noted.
-    pub fn ran_before_first(&self) -> bool {
-        todo!()
+impl Segment {
+    fn new(from: HostTsc, to: HostTsc, offset: TscOffset, scaling: Scaling, source: Source) -> Self {
+        // `to` is exclusive, but the end of time is meant inclusively.
+        let last = if to == HostTsc::MAX { to } else { HostTsc::new(to.get().saturating_sub(1)) };
+        let ran = HostRange::new(from, last);
+        Self { from, to, ran, offset, scaling, source, uncertainty: 0, vague: false }
     }
 }
+
+#[cfg(test)]
+mod tests;

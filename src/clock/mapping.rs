@@ -47,6 +47,11 @@ impl Mapping {
         &self.steps
     }
 
+    /// Whether a step of the host's TSC may be more or less than one of the stamp.
+    pub(crate) fn rounds(&self) -> bool {
+        self.steps.iter().any(|step| !matches!(step, Step::Tsc { scaling, .. } if scaling.is_none()))
+    }
+
     /// The stamp recorded at host time `host`.
     pub fn stamp(&self, host: HostTsc) -> RawStamp {
         RawStamp::new(self.steps.iter().fold(host.get(), |value, step| step.forward(value)))

@@ -5,13 +5,19 @@
 //! events, [`Placing::needs`] says for which host times run windows would settle what is still open, and
 //! [`Placing::resolve`] gives the [`Placement`], from which any chunk can be mapped by event index (pass 2).
 
-use std::sync::Arc;
+mod cells;
+mod collect;
+mod resolve;
+mod solve;
+mod stale;
 
-use crate::clock::history::History;
-use crate::clock::mapping::Mapping;
-use crate::clock::scaling::HostRange;
-use crate::clock::windows::Windows;
-use crate::time::RawStamp;
+pub use collect::Placer;
+pub use resolve::Placing;
+
+use crate::clock::history::{History, Segment};
+use crate::clock::mapping::{Mapping, Step};
+use crate::clock::scaling::{HostRange, Scaling};
+use crate::time::{HostTsc, RawStamp};
 
 /// Flag of [`Placer::push`]: first event of its sub-buffer, its stamp is absolute. Same bit as `Record::FIRST`.
 pub const FIRST: u8 = 1;
@@ -33,62 +39,58 @@ pub struct Track {
 
 /// The tracks of a guest that records x86-tsc: one per segment in which the vCPU ran.
 pub fn tracks(history: &History) -> Vec<Track> {
-    let _ = history;
-    todo!()
+    let track = |(index, segment): (usize, &Segment)| {
+        Some(Track {
+            within: bounded(segment.ran?),
+            mapping: segment.mapping(),
+            segment: index,
+            uncertainty: segment.scaling.host_cycles(segment.uncertainty),
+        })
+    };
+    history.segments.iter().enumerate().filter_map(track).collect()
 }
 
-/// Takes one guest CPU's events in recording order.
-#[derive(Debug)]
-pub struct Placer {
-    tracks: Arc<[Track]>,
+/// The tracks of a guest inside a guest: `outer` is the history of the vCPU that the host runs, `inner` that of the nested
+/// vCPU as the guest's own KVM wrote it, in that guest's TSC. A track's `segment` is the one of `inner`.
+///
+/// They hold while the nested vCPU stays on that one vCPU of the guest.
+pub fn nested_tracks(outer: &History, inner: &History) -> Vec<Track> {
+    let nest = |below: Track| {
+        let scaling = outer.segments.get(below.segment).map_or(Scaling::NONE, |segment| segment.scaling);
+        let track = move |(index, segment): (usize, &Segment)| {
+            let ran = segment.ran?;
+            let (first, last) = (RawStamp::new(ran.first.get()), RawStamp::new(ran.last.get()));
+            let own = segment.scaling.host_cycles(segment.uncertainty);
+            Some(Track {
+                within: below.mapping.host_span(first, last, below.within)?,
+                mapping: below.mapping.clone().then(Step::Tsc { scaling: segment.scaling, offset: segment.offset }),
+                segment: index,
+                uncertainty: below.uncertainty.saturating_add(scaling.host_cycles(own)),
+            })
+        };
+        inner.segments.iter().enumerate().filter_map(track).collect::<Vec<_>>()
+    };
+    tracks(outer).into_iter().flat_map(nest).collect()
 }
 
-impl Placer {
-    /// Places along `tracks`, which are in host-time order.
-    pub fn new(tracks: Vec<Track>) -> Self {
-        Self { tracks: tracks.into() }
-    }
-
-    /// The next event of the stream.
-    #[inline]
-    pub fn push(&mut self, stamp: RawStamp, flags: u8) {
-        let _ = (stamp, flags);
-        todo!()
-    }
-
-    /// All events have been pushed.
-    pub fn finish(self) -> Placing {
-        todo!()
-    }
-}
-
-/// A placement that may still have open questions.
-#[derive(Debug)]
-pub struct Placing {
-    tracks: Arc<[Track]>,
-}
-
-impl Placing {
-    /// The host times for which run windows of the vCPU's thread would settle what is open: sorted, disjoint; empty if
-    /// nothing is.
-    pub fn needs(&self) -> Vec<HostRange> {
-        todo!()
-    }
-
-    /// Settles what is open, with the windows where there are any (they need only cover [`Placing::needs`]), by recording
-    /// order alone where there are none.
-    pub fn resolve(self, windows: Option<&Windows>) -> Placement {
-        let _ = windows;
-        todo!()
+/// A segment that is open on one side reaches no further than anyone's uptime: else it would hold, modulo 2^64, almost
+/// every stamp.
+fn bounded(range: HostRange) -> HostRange {
+    const UPTIME: u64 = 1 << 60;
+    let (first, last) = (range.first.get(), range.last.get());
+    match (range.first == HostTsc::MIN, range.last == HostTsc::MAX) {
+        (true, false) => HostRange { first: HostTsc::new(last.saturating_sub(UPTIME)), ..range },
+        (false, true) => HostRange { last: HostTsc::new(first.saturating_add(UPTIME)), ..range },
+        _ => range,
     }
 }
 
 /// Why events could not be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// The stamp fits no segment of the history, or none that recording order allows.
+    /// The stamp fits no segment of the history.
     FitsNoSegment,
-    /// The clock went backwards and no segment explains it.
+    /// It fits a segment, but not in recording order: the clock went backwards and the history does not say why.
     ClockWentBack,
     /// Recorded behind a clock that went backwards, with a time that cannot be repaired.
     StaleRun,
@@ -126,11 +128,20 @@ pub struct Piece {
 
 impl Piece {
     /// The host times at which an event of this piece with this stamp may have happened, not counting
-    /// [`Piece::uncertainty`]: draw the first. `None` where not placed.
+    /// [`Piece::uncertainty`]: draw the first. `None` exactly where the piece is not placed.
     #[inline]
     pub fn host(&self, stamp: RawStamp) -> Option<HostRange> {
-        let _ = stamp;
-        todo!()
+        let mapping = self.mapping.as_ref()?;
+        let stamp = RawStamp::new(stamp.get().wrapping_add(self.shift));
+        mapping.host(stamp, self.within).or_else(|| Some(self.nearest(mapping, stamp)))
+    }
+
+    /// A faster guest skips readings. One that was skipped can be recorded all the same if the offset is not exact.
+    #[cold]
+    fn nearest(&self, mapping: &Mapping, stamp: RawStamp) -> HostRange {
+        let beyond = RawStamp::new(stamp.get().wrapping_add(0x1_0000));
+        let after = mapping.host_span(stamp, beyond, self.within);
+        HostRange::at(after.map_or(self.within.last, |range| range.first))
     }
 }
 
@@ -173,3 +184,6 @@ impl Placement {
         self.pieces.partition_point(|p| p.start <= event).checked_sub(1)
     }
 }
+
+#[cfg(test)]
+mod tests;

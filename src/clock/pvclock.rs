@@ -1,8 +1,10 @@
 //! kvm-clock: nanoseconds as a guest computes them from its TSC, exactly.
 
-use crate::clock::history::History;
-use crate::clock::infer::{Inference, Undecided, VcpuSample};
+use crate::clock::history::{History, Segment};
+use crate::clock::infer::{Inference, Undecided, VcpuSample, infer};
+use crate::clock::mapping::Step;
 use crate::clock::place::Track;
+use crate::clock::scaling::{HostRange, Scaling};
 use crate::clock::windows::Windows;
 use crate::time::{GuestTsc, HostTsc};
 
@@ -86,10 +88,46 @@ impl Params {
     }
 }
 
+/// An update with the host times in which it is in force, and the offset segment there.
+struct Force<'a> {
+    params: Params,
+    segment: usize,
+    of: &'a Segment,
+    within: HostRange,
+}
+
+/// Each update from its own time to the next one's, cut at the offset changes. An update that repeats the last one's
+/// parameters is none.
+fn in_force<'a>(history: &'a History, updates: &'a [Update]) -> impl Iterator<Item = Force<'a>> {
+    let mut distinct: Vec<Update> = Vec::new();
+    for update in updates {
+        if distinct.last().is_none_or(|last| last.params != update.params) {
+            distinct.push(*update);
+        }
+    }
+    let ends: Vec<HostTsc> = distinct.iter().skip(1).map(|next| next.at).collect();
+    distinct.into_iter().enumerate().flat_map(move |(index, update)| {
+        let last = ends.get(index).map_or(HostTsc::MAX, |end| HostTsc::new(end.get().saturating_sub(1)));
+        let within = HostRange::new(update.at, last);
+        history.segments.iter().enumerate().filter_map(move |(segment, of)| {
+            let within = within?.intersect(of.ran?)?;
+            Some(Force { params: update.params, segment, of, within })
+        })
+    })
+}
+
 /// The tracks of a guest CPU that recorded kvm-clock less `constant` nanoseconds: one per update and offset segment.
+///
+/// An update holds from the next kvm_entry on, and the vCPU is in the host when it is made: so in terms of guest events
+/// it holds from its own time to that of the next update.
 pub fn tracks(history: &History, updates: &[Update], constant: i64) -> Vec<Track> {
-    let _ = (history, updates, constant);
-    todo!()
+    let track = |force: Force<'_>| Track {
+        within: force.within,
+        mapping: force.of.mapping().then(Step::PvClock { params: force.params, constant }),
+        segment: force.segment,
+        uncertainty: force.of.scaling.host_cycles(force.of.uncertainty),
+    };
+    in_force(history, updates).map(track).collect()
 }
 
 /// One vCPU of a guest whose constant is sought.
@@ -103,21 +141,47 @@ pub struct ClockSample<'a> {
     pub history: &'a History,
 }
 
-/// Finds `kvm-clock - stamp`, in nanoseconds. The ranges of the result are nanoseconds, with the *negated* sign:
-/// `stamp = kvm_clock + offset`.
+/// Finds `kvm-clock - stamp`, in nanoseconds: the `constant` of [`tracks`]. The ranges of the [`Inference`] are of the
+/// opposite sign (`stamp = kvm_clock + offset`).
 ///
 /// # Errors
 ///
 /// As [`crate::clock::infer::infer`].
-pub fn infer_constant(samples: &[ClockSample<'_>]) -> Result<Inference, Undecided> {
-    let _ = samples;
-    todo!()
+pub fn infer_constant(samples: &[ClockSample<'_>]) -> Result<(i64, Inference), Undecided> {
+    let windows: Vec<Windows> = samples.iter().map(|s| windows_in_ns(s.sample.windows, s.updates, s.history)).collect();
+    let samples: Vec<VcpuSample<'_>> =
+        samples.iter().zip(&windows).map(|(s, windows)| VcpuSample { stamps: s.sample.stamps, windows }).collect();
+    let inference = infer(&samples, Scaling::NONE)?;
+    Ok((inference.estimate.signed().wrapping_neg(), inference))
 }
 
-/// Run windows in kvm-clock nanoseconds instead of host TSC.
+/// Run windows in kvm-clock nanoseconds instead of host TSC. Times without an update are left out, that is, unknown.
 pub fn windows_in_ns(windows: &Windows, updates: &[Update], history: &History) -> Windows {
-    let _ = (windows, updates, history);
-    todo!()
+    let mut inside = Vec::new();
+    let mut certain = Vec::new();
+    let gaps = windows.gaps();
+    for force in in_force(history, updates) {
+        let mapping = force.of.mapping().then(Step::PvClock { params: force.params, constant: 0 });
+        let convert = |range: HostRange| {
+            let at = |host: HostTsc| HostTsc::new(mapping.stamp(host).get());
+            HostRange::new(at(range.first), at(range.last))
+        };
+        for (list, out) in [(windows.windows(), &mut inside), (gaps.as_slice(), &mut certain)] {
+            let from = list.partition_point(|range| range.last < force.within.first);
+            let within = list.iter().skip(from).map_while(|range| range.intersect(force.within));
+            out.extend(within.filter_map(convert));
+        }
+    }
+    // Updates are not exactly continuous: the clock may repeat some nanoseconds. A gap must not reach into a window.
+    inside.sort_by_key(|range| range.first);
+    let mut joined: Vec<HostRange> = Vec::new();
+    for range in inside {
+        match joined.last_mut() {
+            Some(last) if range.first <= last.last => last.last = last.last.max(range.last),
+            _ => joined.push(range),
+        }
+    }
+    Windows::from_certain(joined, certain)
 }
 
 #[cfg(test)]

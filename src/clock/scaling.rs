@@ -82,6 +82,12 @@ impl Scaling {
         (u128::from(host.get()) * u128::from(self.ratio)) >> self.frac_bits
     }
 
+    /// How many host cycles `cycles` of the guest last, rounded up.
+    pub fn host_cycles(self, cycles: u64) -> u64 {
+        let host = (u128::from(cycles) << self.frac_bits).div_ceil(u128::from(self.ratio));
+        u64::try_from(host).unwrap_or(u64::MAX)
+    }
+
     /// What a guest reads at host time `host`.
     #[inline]
     pub fn guest(self, host: HostTsc, offset: TscOffset) -> GuestTsc {

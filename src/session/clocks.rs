@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::capture::{Capture, Clock, Record};
 use crate::clock::history::{Change, Evidence, History, InferredOffset};
-use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer};
+use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer_vm};
 use crate::clock::place::{Placer, Track, tracks};
 use crate::clock::pvclock::{self, ClockSample, Update};
 use crate::clock::scaling::{HostRange, Scaling};
@@ -155,29 +155,18 @@ impl Pairing {
             return Ok(());
         }
         let all = side.windows(monitor)?;
-        let stamps: Vec<(usize, Vec<RawStamp>)> =
+        let mut stamps: Vec<(usize, Vec<RawStamp>)> =
             missing.iter().filter_map(|s| Some((self.vcpu_of_cpu(s.cpu)?, sound(s)))).collect();
-        let of = |(vcpu, stamps): &'_ (usize, Vec<RawStamp>)| -> Option<(usize, &Windows)> {
-            let _ = stamps;
-            Some((*vcpu, all.get(&self.vcpus[*vcpu].thread)?))
+        let found: Vec<Result<Inference, Undecided>> = {
+            let windows = |vcpu: usize| all.get(&self.vcpus[vcpu].thread);
+            let samples = stamps.iter().filter_map(|(v, stamps)| Some(VcpuSample { stamps, windows: windows(*v)? }));
+            infer_vm(&samples.collect::<Vec<_>>(), Scaling::NONE)
         };
-        let vcpu_samples: Vec<VcpuSample<'_>> = stamps
-            .iter()
-            .filter_map(|s| of(s).map(|(_, windows)| VcpuSample { stamps: &s.1, windows }))
-            .collect();
-        let found: Vec<(usize, Result<Inference, Undecided>)> = match infer(&vcpu_samples, Scaling::NONE) {
-            Ok(shared) => stamps.iter().map(|(v, _)| (*v, Ok(shared.clone()))).collect(),
-            Err(Undecided::NothingFits) if vcpu_samples.len() > 1 => stamps
-                .iter()
-                .filter_map(|s| of(s).map(|(v, windows)| (v, infer(&[VcpuSample { stamps: &s.1, windows }], Scaling::NONE))))
-                .collect(),
-            Err(why) => vec![(0, Err(why))],
-        };
-        for (vcpu, inference) in found {
+        stamps.retain(|(v, _)| all.contains_key(&self.vcpus[*v].thread));
+        for ((vcpu, _), inference) in stamps.into_iter().zip(found) {
             let inference = inference.map_err(|why| cannot_infer(guest.capture, why))?;
             self.set_inferred(vcpu, &inference);
         }
-        // Threads that the guest's file says nothing about share the others' offset if there is only one.
         Ok(())
     }
 
@@ -226,8 +215,7 @@ impl Pairing {
                 Some(ClockSample { sample, updates: &v.updates, history: &v.history })
             })
             .collect();
-        let inference = pvclock::infer_constant(&clock_samples).map_err(|why| unusable(undecided(why)))?;
-        let constant = inference.estimate.signed().wrapping_neg();
+        let (constant, inference) = pvclock::infer_constant(&clock_samples).map_err(|why| unusable(undecided(why)))?;
         let note = format!("clock `{clock}`: kvm-clock less {constant} ns, within {} ns", inference.hull.width());
         self.vcpus.iter_mut().for_each(|v| v.note = Some(note.clone()));
         self.constants.push((clock.to_owned(), constant));

@@ -146,10 +146,6 @@ pub(super) fn evidence(host: &HostEvidence, group: &Group, vcpu_id: u32, thread:
 
 /// The samples of one CPU in KVM's sign.
 fn shift_samples(shift: &TimeShift, cpu: usize) -> Vec<ShiftSample> {
-    if shift.interpolate {
-        // Measured between clocks that are not TSCs; no evidence about an offset.
-        return Vec::new();
-    }
     let list = if shift.all_cpus { shift.vcpus.first() } else { shift.vcpus.get(cpu) };
     let samples = list.map(Vec::as_slice).unwrap_or_default();
     samples
@@ -157,6 +153,7 @@ fn shift_samples(shift: &TimeShift, cpu: usize) -> Vec<ShiftSample> {
         .map(|s| ShiftSample {
             at: GuestTsc::new(s.time),
             offset: TscOffset::from_signed(s.offset.wrapping_neg()),
+            measured: shift.interpolate,
             scaling: match (s.scaling, s.fraction_bits) {
                 (0 | 1, _) | (_, None) => None,
                 (ratio, Some(bits)) => Scaling::new(ratio, bits),

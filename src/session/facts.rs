@@ -149,10 +149,9 @@ mod tests {
     fn reads_what_lies_beside_a_capture() {
         let mut facts = Facts::default();
         assert!(facts.read(Path::new("pids.txt"), "a=197 b=210\n"));
-        assert!(facts.read(
-            Path::new("o.txt"),
-            "/sys/kernel/debug/kvm/210-9/vcpu1 tsc-offset=-39157969642 ratio= frac=\n"
-        ));
+        assert!(
+            facts.read(Path::new("o.txt"), "/sys/kernel/debug/kvm/210-9/vcpu1 tsc-offset=-39157969642 ratio= frac=\n")
+        );
         assert!(facts.read(
             Path::new("dmesg"),
             "[    0.028000] tsc: Detected 2596.151 MHz processor\n\

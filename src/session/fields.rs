@@ -86,18 +86,18 @@ impl KvmFields {
             pid: formats.events().first().and_then(|e| e.field("common_pid")).cloned(),
             entry_vcpu: one("kvm_entry", "vcpu_id"),
             exit_vcpu: one("kvm_exit", "vcpu_id"),
-            write: fields(formats, "kvm", "kvm_write_tsc_offset", [
-                "vcpu_id",
-                "previous_tsc_offset",
-                "next_tsc_offset",
-            ]),
-            pvclock: fields(formats, "kvm", "kvm_pvclock_update", [
-                "vcpu_id",
-                "tsc_timestamp",
-                "system_time",
-                "tsc_to_system_mul",
-                "tsc_shift",
-            ]),
+            write: fields(
+                formats,
+                "kvm",
+                "kvm_write_tsc_offset",
+                ["vcpu_id", "previous_tsc_offset", "next_tsc_offset"],
+            ),
+            pvclock: fields(
+                formats,
+                "kvm",
+                "kvm_pvclock_update",
+                ["vcpu_id", "tsc_timestamp", "system_time", "tsc_to_system_mul", "tsc_shift"],
+            ),
             fork: fields(formats, "sched", "sched_process_fork", ["parent_pid", "child_pid"]),
             now: timer.zip(fields(formats, "timer", "hrtimer_expire_entry", ["now"]).map(|[now]| now)),
         }

@@ -51,7 +51,9 @@ pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32
     }
     let process = |tid: i32| tgids.get(&tid).or_else(|| survey.forks.get(&tid)).copied().filter(|&p| p > 0);
     let mut by_process: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-    left.keys().filter_map(|&tid| Some((process(tid)?, tid))).for_each(|(p, tid)| by_process.entry(p).or_default().push(tid));
+    left.keys()
+        .filter_map(|&tid| Some((process(tid)?, tid)))
+        .for_each(|(p, tid)| by_process.entry(p).or_default().push(tid));
     for (pid, threads) in by_process {
         let numbered = number(&threads, &left);
         if let Some(vcpus) = numbered {
@@ -63,7 +65,9 @@ pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32
     }
     let last_offset: BTreeMap<i32, u64> = survey.writes.iter().map(|w| (w.tid, w.next)).collect();
     let mut by_offset: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
-    left.keys().filter_map(|&tid| Some((*last_offset.get(&tid)?, tid))).for_each(|(o, tid)| by_offset.entry(o).or_default().push(tid));
+    left.keys()
+        .filter_map(|&tid| Some((*last_offset.get(&tid)?, tid)))
+        .for_each(|(o, tid)| by_offset.entry(o).or_default().push(tid));
     for threads in by_offset.into_values().filter(|threads| threads.len() > 1) {
         if let Some(vcpus) = number(&threads, &left) {
             threads.iter().for_each(|tid| {

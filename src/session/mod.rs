@@ -158,6 +158,31 @@ impl Session {
     }
 }
 
+impl Session {
+    /// What a person should know: of each input, then of the session.
+    pub fn all_warnings(&self) -> Vec<String> {
+        let of = |i: &Input| {
+            let path = i.capture.path.display();
+            i.capture.info.warnings.iter().map(|w| format!("{path}: {w}")).collect::<Vec<_>>()
+        };
+        self.inputs.iter().flat_map(of).chain(self.warnings.iter().cloned()).collect()
+    }
+
+    /// What of the inputs was damaged, cut short or skipped.
+    pub fn damaged(&self) -> Vec<String> {
+        let mut damaged = Vec::new();
+        for input in &self.inputs {
+            let path = input.capture.path.display();
+            damaged.extend(input.capture.info.damaged.iter().map(|d| format!("{path}: {d}")));
+            for stream in input.survey.streams.iter().filter(|s| s.damaged > 0) {
+                let what = stream.damage.join("; ");
+                damaged.push(format!("{path}: CPU {}: {} damaged places: {what}", stream.cpu, stream.damaged));
+            }
+        }
+        damaged
+    }
+}
+
 /// Whether the buffer's stamps are TSC cycles.
 pub(crate) fn is_tsc(capture: &Capture, buffer: usize) -> bool {
     capture.buffers.get(buffer).is_some_and(|b| b.clock == Clock::X86Tsc)

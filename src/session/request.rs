@@ -144,7 +144,7 @@ mod tests {
     fn offsets_are_numbers_modulo_2_to_the_64() {
         let offset = |text: &str| text.parse::<OffsetSpec>().unwrap();
         assert_eq!(offset("a=-33610754878").offset, offset("a=18446744040098796738").offset);
-        assert_eq!(offset("a=0xfffffff82ca678c2").offset, offset("a=-0x7d359873e").offset);
+        assert_eq!(offset("a=0xfffffff82ca494c2").offset, offset("a=-0x7d35b6b3e").offset);
         assert_eq!(offset("l1/l2/3=5").vm, "l1/l2");
         assert_eq!(offset("l1/l2/3=5").vcpu, Some(3));
         assert_eq!(offset("l1/l2=5").vcpu, None);

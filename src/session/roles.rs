@@ -27,8 +27,9 @@ pub(super) fn decide(opened: &[Opened]) -> Result<Roles> {
             Named::Found => found.push(index),
         }
     }
-    let writes_only =
-        |i: &usize| !opened[*i].survey.writes.is_empty() && opened[*i].survey.writes.len() as u64 == opened[*i].survey.events();
+    let writes_only = |i: &usize| {
+        !opened[*i].survey.writes.is_empty() && opened[*i].survey.writes.len() as u64 == opened[*i].survey.events()
+    };
     let (offsets, found): (Vec<_>, Vec<_>) = found.into_iter().partition(writes_only);
     roles.offsets.extend(offsets);
     let (with_kvm, without): (Vec<_>, Vec<_>) = found.into_iter().partition(|&i| opened[i].survey.has_kvm());
@@ -60,7 +61,9 @@ fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Resu
         ([only], _) => return Ok(vec![*only]),
         // An ordinary trace of one machine.
         ([], [only]) => return Ok(vec![*only]),
-        ([], []) => return Err(Error::new(ErrorKind::Evidence, "there is no capture to draw").hint("name the host's capture")),
+        ([], []) => {
+            return Err(Error::new(ErrorKind::Evidence, "there is no capture to draw").hint("name the host's capture"));
+        }
         ([], several) => {
             let names: Vec<String> = several.iter().map(|&i| name(&opened[i].capture.path)).collect();
             return Err(Error::new(
@@ -77,12 +80,17 @@ fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Resu
     let node = |i: usize| opened[i].capture.info.uname.as_deref().and_then(|u| u.split(' ').nth(1)).map(str::to_owned);
     match (announces.as_slice(), outer.as_slice()) {
         ([only], _) | ([], [only]) => Ok(vec![*only]),
-        (_, several) if several.iter().all(|&i| node(i).is_some() && node(i) == node(several[0])) => Ok(several.to_vec()),
+        (_, several) if several.iter().all(|&i| node(i).is_some() && node(i) == node(several[0])) => {
+            Ok(several.to_vec())
+        }
         (_, several) => {
             let several = if several.is_empty() { with_kvm } else { several };
             let names: Vec<String> = several.iter().map(|&i| name(&opened[i].capture.path)).collect();
-            Err(Error::new(ErrorKind::Evidence, format!("{} all have kvm events: which one is the host's?", names.join(", ")))
-                .hint("name it with --host FILE, and the guests with --guest NAME=FILE"))
+            Err(Error::new(
+                ErrorKind::Evidence,
+                format!("{} all have kvm events: which one is the host's?", names.join(", ")),
+            )
+            .hint("name it with --host FILE, and the guests with --guest NAME=FILE"))
         }
     }
 }

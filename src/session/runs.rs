@@ -128,12 +128,10 @@ pub fn join_spans(mut spans: Vec<HostRange>) -> Vec<HostRange> {
 /// The run windows of every thread within `spans`. Outside them nothing is known.
 pub fn windows(hosts: &[Host<'_>], spans: &[HostRange], monitor: &Monitor<'_>) -> Result<BTreeMap<i32, Windows>> {
     let Some(known) = known_span(hosts) else { return Ok(BTreeMap::new()) };
-    let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return Ok(BTreeMap::new()) };
-    let Some(known) = known.intersect(HostRange { first: first.first, last: last.last }) else {
-        return Ok(BTreeMap::new());
-    };
+    let known: Vec<HostRange> = spans.iter().filter_map(|s| s.intersect(known)).collect();
     let threads = hosts.iter().flat_map(|(_, survey)| survey.threads.keys().copied());
-    let mut builders: BTreeMap<i32, WindowsBuilder> = threads.map(|tid| (tid, WindowsBuilder::new(known))).collect();
+    let mut builders: BTreeMap<i32, WindowsBuilder> =
+        threads.map(|tid| (tid, WindowsBuilder::new(known.iter().copied()))).collect();
     let mut lost = Vec::new();
     for_each_edge(hosts, spans, monitor, &mut |edge, cpu| match edge {
         Edge::Entry(tid, ts) => {
@@ -148,14 +146,10 @@ pub fn windows(hosts: &[Host<'_>], spans: &[HostRange], monitor: &Monitor<'_>) -
         }
         Edge::Lost(range) => lost.push((range, cpu)),
     })?;
-    // Between two spans that were read lies time that was not.
-    let gaps = spans.windows(2).filter_map(|pair| HostRange::new(pair[0].last, pair[1].first));
-    let gaps: Vec<HostRange> = gaps.collect();
     Ok(builders
         .into_iter()
         .map(|(tid, mut builder)| {
             lost.iter().for_each(|&(range, cpu)| builder.lost(range, cpu));
-            gaps.iter().for_each(|&gap| builder.lost(gap, u32::MAX));
             (tid, builder.build())
         })
         .collect())

@@ -220,7 +220,8 @@ impl Survey {
         self.writes.extend(piece.writes);
         self.pvclock.extend(piece.pvclock);
         for (tid, seen) in piece.threads {
-            let thread = self.threads.entry(tid).or_insert_with(|| ThreadSurvey { first: u64::MAX, ..Default::default() });
+            let thread =
+                self.threads.entry(tid).or_insert_with(|| ThreadSurvey { first: u64::MAX, ..Default::default() });
             thread.vcpu_id = thread.vcpu_id.or(seen.vcpu_id);
             thread.entries += seen.entries;
             thread.exits += seen.exits;

@@ -186,11 +186,15 @@ impl Timeline {
     /// Draws one event. Events come in host-time order.
     ///
     /// `stream` is an index into [`Setup::streams`], `event` one into the format table of the stream's capture, and
-    /// `payload` starts with the record's first common field.
+    /// `payload` starts with the record's first common field. Events of a stream that has ended are not drawn.
     pub fn event(&mut self, stream: u32, ts: HostTsc, event: u16, payload: &[u8]) {
         let at = self.moment(ts);
         let index = stream as usize;
         let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.ended {
+            stream.filtered += 1;
+            return;
+        }
         stream.last = at;
         let role = stream.role;
         let drawn = match role {
@@ -218,7 +222,7 @@ impl Timeline {
     /// known any more.
     pub fn lost(&mut self, stream: u32, ts: HostTsc, count: Option<u64>) {
         let at = self.moment(ts);
-        let Some(stream) = self.streams.get(stream as usize) else { return };
+        let Some(stream) = self.streams.get(stream as usize).filter(|stream| !stream.ended) else { return };
         let (target, last) = (stream.target, stream.last.ns.min(at.ns));
         let why = Closing::Lost(count);
         match stream.role {
@@ -252,12 +256,15 @@ impl Timeline {
 
     /// Closes what is open, at the last moment that was seen, and says what was found.
     pub fn finish(mut self) -> Outcome {
+        // A CPU ends with the last of its streams, those without events included.
+        let end = self.streams.iter().filter(|s| s.role != Role::Guest).map(|s| s.last.tsc).max().unwrap_or(0);
         for stream in 0..self.streams.len() {
-            let last = self.streams[stream].last.tsc;
-            // A stream without events has not begun.
-            if last != 0 {
-                self.stream_ends(stream as u32, HostTsc::new(last));
-            }
+            let last = match (self.streams[stream].last.tsc, self.streams[stream].role) {
+                (0, Role::Guest) => continue,
+                (0, _) => end,
+                (last, _) => last,
+            };
+            self.stream_ends(stream as u32, HostTsc::new(last));
         }
         let end = self.streams.iter().filter(|s| s.role != Role::Guest).map(|s| s.last.ns).max().unwrap_or(0);
         for index in 0..self.vcpus.len() {

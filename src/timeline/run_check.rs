@@ -187,9 +187,9 @@ mod tests {
     fn windows_include_their_ends() {
         let mut check = checker();
         check.entry(100);
-        [100, 150, 200].map(|tsc| check.guest_event(tsc));
+        [100, 150, 200].into_iter().for_each(|tsc| check.guest_event(tsc));
         check.exit(200);
-        [200, 203, 290, 300].map(|tsc| check.guest_event(tsc));
+        [200, 203, 290, 300].into_iter().for_each(|tsc| check.guest_event(tsc));
         check.entry(300);
         let found = check.finish();
         assert_eq!((found.checked, found.inside), (7, 5));
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(ran.finish(), RunCheck { checked: 1, inside: 1, worst: None });
 
         let mut did_not = checker();
-        [5, 6].map(|tsc| did_not.guest_event(tsc));
+        [5, 6].into_iter().for_each(|tsc| did_not.guest_event(tsc));
         did_not.entry(10);
         let worst = Some(Offender { at: TraceNs::new(5), distance_ns: 5 });
         assert_eq!(did_not.finish(), RunCheck { checked: 2, inside: 0, worst });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvm_timeline::capture::Endian;
-use kvm_timeline::capture::event_format::{EventFormat, Field, FieldKind, FormatTable};
+use kvm_timeline::capture::event_format::{EventFormat, FormatTable};
 use kvm_timeline::time::TraceNs;
 use kvm_timeline::timeline::drawing::{
     Arg, Batch, Category, Correlation, Exporter, FieldSource, Item, Owner, Shape, StringId, Track, TrackId, TrackKind,
@@ -50,24 +50,24 @@ pub fn world() -> World {
 
 /// One event `sample` with a field of each simple kind.
 fn formats() -> FormatTable {
-    let field = |name: &str, offset, size, signed, kind| Field {
-        name: name.into(),
-        type_name: "".into(),
-        offset,
-        size,
-        signed,
-        kind,
-    };
+    let event = EventFormat::parse(
+        "test",
+        concat!(
+            "name: sample\nID: 7\nformat:\n",
+            "\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n",
+            "\tfield:unsigned char common_flags;\toffset:2;\tsize:1;\tsigned:0;\n",
+            "\tfield:unsigned char common_preempt_count;\toffset:3;\tsize:1;\tsigned:0;\n",
+            "\tfield:int common_pid;\toffset:4;\tsize:4;\tsigned:1;\n\n",
+            "\tfield:u32 number;\toffset:8;\tsize:4;\tsigned:0;\n",
+            "\tfield:int signed;\toffset:12;\tsize:4;\tsigned:1;\n",
+            "\tfield:void * address;\toffset:16;\tsize:8;\tsigned:0;\n",
+            "\tfield:char comm[16];\toffset:24;\tsize:16;\tsigned:0;\n",
+            "\tfield:u64 late;\toffset:64;\tsize:8;\tsigned:0;\n\n",
+            "print fmt: \"number=%u\", REC->number\n",
+        ),
+    );
     let mut formats = FormatTable::new();
-    let fields = vec![
-        field("number", 8, 4, false, FieldKind::Number),
-        field("signed", 12, 4, true, FieldKind::Number),
-        field("address", 16, 8, false, FieldKind::Pointer),
-        field("comm", 24, 16, false, FieldKind::Text),
-        field("late", 64, 8, false, FieldKind::Number),
-    ];
-    let event = EventFormat { id: 7, system: "test".into(), name: "sample".into(), common: Vec::new(), fields };
-    assert_eq!(formats.add(event).ok(), Some(0));
+    let _ = event.map(|event| formats.add(event));
     formats
 }
 

@@ -150,5 +150,5 @@ function query(engine, sql) {
 const engine = await startEngine(wasmFolder());
 load(engine, process.argv[2]);
 const statements = readFileSync(0, 'utf8').split(/^;$/m).filter((sql) => sql.trim());
-console.log(JSON.stringify(statements.map((sql) => query(engine, sql))));
-process.exit(0);
+const answer = JSON.stringify(statements.map((sql) => query(engine, sql)));
+process.stdout.write(`${answer}\n`, () => process.exit(0));

@@ -28,16 +28,21 @@ pub struct EventIds {
 impl EventIds {
     /// The ids of all formats of a capture. Where `common_type` stands comes from the formats, too.
     pub fn new(formats: &FormatTable) -> Self {
+        let common_type = formats.events().iter().flat_map(|format| &format.common).find(|f| &*f.name == "common_type");
+        let offset = common_type.map_or(0, |field| usize::from(field.offset));
+        Self::from_ids(formats.events().iter().map(|format| format.id), offset)
+    }
+
+    fn from_ids(ids: impl Iterator<Item = u16>, offset: usize) -> Self {
         let mut by_id = vec![Record::UNKNOWN; 1 << 16].into_boxed_slice();
-        for (index, format) in formats.events().iter().enumerate() {
-            if let Some(slot) = by_id.get_mut(usize::from(format.id))
+        for (index, id) in ids.enumerate() {
+            if let Some(slot) = by_id.get_mut(usize::from(id))
                 && *slot == Record::UNKNOWN
             {
                 *slot = u16::try_from(index).unwrap_or(Record::UNKNOWN);
             }
         }
-        let common_type = formats.events().iter().flat_map(|format| &format.common).find(|f| &*f.name == "common_type");
-        Self { by_id, offset: common_type.map_or(0, |field| usize::from(field.offset)) }
+        Self { by_id, offset }
     }
 
     #[inline]

@@ -61,11 +61,13 @@ fn number(text: &str) -> Option<i64> {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let value = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(hex) => i64::from_str_radix(hex, 16),
-        None => digits.parse(),
+    let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (digits, 10),
     };
-    value.ok().map(|value| if negative { -value } else { value })
+    // from_str_radix would accept a second sign.
+    let value = i64::from_str_radix(digits, radix).ok().filter(|_| digits.starts_with(|c: char| c.is_ascii_hexdigit()));
+    value.map(|value| if negative { -value } else { value })
 }
 
 fn other(endian: Endian) -> Endian {

@@ -110,10 +110,11 @@ fn read_options(options: &[RawOption], endian: Endian, meta: &mut Metadata) -> R
             let offset = cursor.u64("an instance's offset")?;
             let name = super::options::text(cursor.rest());
             instances.push(Instance { name, offset, cpus: None });
-        } else if option.id == id::CPUCOUNT && behind_buffer {
-            if let (Some(last), Ok(count)) = (instances.last_mut(), cursor.u32("the number of CPUs")) {
-                last.cpus = Some(count);
-            }
+        } else if option.id == id::CPUCOUNT
+            && behind_buffer
+            && let (Some(last), Ok(count)) = (instances.last_mut(), cursor.u32("the number of CPUs"))
+        {
+            last.cpus = Some(count);
         }
         behind_buffer = option.id == id::BUFFER;
     }

@@ -39,8 +39,9 @@ impl Flows {
         Self { ends }
     }
 
-    /// The role of item `index` in `flow`. If the batch holds one end only, the category tells: arrows lead from a
-    /// vCPU's rows to the host's, and from exits to the irqs that they injected.
+    /// The role of item `index` in `flow`. If the batch holds one end only, the category tells: arrows lead from a task
+    /// on a host CPU to the stall that it causes, and from an exit to the irq that it injects. Where that is wrong the
+    /// reader finds an end without a start, and the arrow is missing.
     pub(super) fn role(&self, flow: u64, index: usize, category: Category) -> Role {
         match self.ends.get(&flow) {
             Some(&((_, first), (_, last))) if first != last => match index {
@@ -48,8 +49,45 @@ impl Flows {
                 index if index == last => Role::Finish,
                 _ => Role::Step,
             },
-            _ if matches!(category, Category::Host | Category::Irq) => Role::Finish,
+            _ if matches!(category, Category::OffCpu | Category::Irq) => Role::Finish,
             _ => Role::Start,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::TraceNs;
+    use crate::timeline::drawing::{Correlation, Item, StringId, TrackId};
+
+    fn batch(times: &[u64]) -> Batch {
+        let item = |&ts| Item {
+            ts: TraceNs::new(ts),
+            track: TrackId(0),
+            shape: Shape::Begin,
+            category: Category::Host,
+            correlation: Correlation::None,
+            name: StringId(0),
+            args: 0..0,
+            flows: 0..1,
+        };
+        Batch { items: times.iter().map(item).collect(), flows: vec![7], ..Batch::default() }
+    }
+
+    #[test]
+    fn time_decides_where_both_ends_are_known() {
+        let flows = Flows::of(&batch(&[20, 10, 30, 10]));
+        let roles = [0, 1, 2, 3].map(|index| flows.role(7, index, Category::OffCpu));
+        assert_eq!(roles, [Role::Step, Role::Start, Role::Finish, Role::Step]);
+    }
+
+    #[test]
+    fn the_category_decides_where_one_end_is_known() {
+        let flows = Flows::of(&batch(&[20]));
+        assert_eq!(flows.role(7, 0, Category::Host), Role::Start);
+        assert_eq!(flows.role(7, 0, Category::OffCpu), Role::Finish);
+        assert_eq!(flows.role(7, 0, Category::Exit), Role::Start);
+        assert_eq!(flows.role(7, 0, Category::Irq), Role::Finish);
     }
 }

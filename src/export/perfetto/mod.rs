@@ -11,7 +11,7 @@ mod intern;
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod proto;
-pub mod wire;
+pub(crate) mod wire;
 
 use crate::timeline::drawing::{Batch, Exporter, TrackId, World};
 

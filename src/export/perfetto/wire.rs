@@ -7,7 +7,7 @@
 /// Where a nested message begins; [`close`] wants it back.
 #[must_use]
 #[derive(Clone, Copy, Debug)]
-pub struct Open(usize);
+pub(crate) struct Open(usize);
 
 const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
@@ -15,7 +15,7 @@ const LENGTH_DELIMITED: u32 = 2;
 
 /// Appends `value` in groups of 7 bits, lowest first.
 #[inline]
-pub fn varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
     if value < 0x80 {
         out.push(value as u8);
         return;
@@ -41,33 +41,33 @@ fn tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
 
 /// A `uint64`, `uint32`, `bool` or enum field.
 #[inline]
-pub fn uint(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn uint(out: &mut Vec<u8>, field: u32, value: u64) {
     tag(out, field, VARINT);
     varint(out, value);
 }
 
 /// An `int64` or `int32` field: negative values take ten bytes.
 #[inline]
-pub fn int(out: &mut Vec<u8>, field: u32, value: i64) {
+pub(crate) fn int(out: &mut Vec<u8>, field: u32, value: i64) {
     uint(out, field, value as u64);
 }
 
 /// A `fixed64` field.
 #[inline]
-pub fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+pub(crate) fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     tag(out, field, FIXED64);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
 /// A `double` field.
 #[inline]
-pub fn double(out: &mut Vec<u8>, field: u32, value: f64) {
+pub(crate) fn double(out: &mut Vec<u8>, field: u32, value: f64) {
     fixed64(out, field, value.to_bits());
 }
 
 /// A `bytes` or `string` field, or a message that is encoded already.
 #[inline]
-pub fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
+pub(crate) fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
     tag(out, field, LENGTH_DELIMITED);
     varint(out, value.len() as u64);
     out.extend_from_slice(value);
@@ -75,7 +75,7 @@ pub fn bytes(out: &mut Vec<u8>, field: u32, value: &[u8]) {
 
 /// Begins a nested message.
 #[inline]
-pub fn open(out: &mut Vec<u8>, field: u32) -> Open {
+pub(crate) fn open(out: &mut Vec<u8>, field: u32) -> Open {
     tag(out, field, LENGTH_DELIMITED);
     out.push(0);
     Open(out.len())
@@ -83,7 +83,7 @@ pub fn open(out: &mut Vec<u8>, field: u32) -> Open {
 
 /// Ends the nested message that began at `message`; nothing that began inside it may still be open.
 #[inline]
-pub fn close(out: &mut Vec<u8>, message: Open) {
+pub(crate) fn close(out: &mut Vec<u8>, message: Open) {
     let Open(start) = message;
     let len = out.len() - start;
     if len < 0x80 {

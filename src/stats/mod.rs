@@ -1,0 +1,165 @@
+//! Where each vCPU's time went, as numbers.
+
+mod table;
+
+use serde::Serialize;
+
+pub use table::{csv, quoted, text};
+
+use crate::convert::{Span, interpret};
+use crate::error::Result;
+use crate::monitor::Monitor;
+use crate::report::{StallReport, TscReport};
+use crate::session::Session;
+use crate::timeline::{ExitTotals, StateTimes};
+
+/// The statistics of a session.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stats {
+    /// The VMs.
+    pub vms: Vec<VmStats>,
+    /// The host's TSC rate.
+    pub tsc: TscReport,
+    /// The longest stall marks, longest first, ten at most.
+    pub longest_stalls: Vec<StallReport>,
+}
+
+/// One VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmStats {
+    /// Name.
+    pub name: String,
+    /// Process on the host, where the capture shows it.
+    pub pid: Option<u32>,
+    /// vCPUs in row order.
+    pub vcpus: Vec<VcpuStats>,
+}
+
+/// One vCPU. The six times exclude each other and add up to `span_ns`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VcpuStats {
+    /// The number in its rows' names.
+    pub id: u32,
+    /// KVM's number, where known.
+    pub vcpu_id: Option<u32>,
+    /// Its host thread, where known.
+    pub thread: Option<i32>,
+    /// From its first entry to guest mode (or exit from it) to its last known moment.
+    pub span_ns: u64,
+    /// In guest mode.
+    pub guest_ns: u64,
+    /// On a CPU in the host because of an exit.
+    pub exit_ns: u64,
+    /// Switched out while runnable.
+    pub preempted_ns: u64,
+    /// Woken, not on a CPU yet.
+    pub waiting_ns: u64,
+    /// Asleep after the guest's own halt.
+    pub halted_ns: u64,
+    /// Asleep for another reason.
+    pub blocked_ns: u64,
+    /// Before `span_ns` begins: kvm events, but no entry yet.
+    pub before_first_entry_ns: u64,
+    /// Guest events of this vCPU.
+    pub guest_events: u64,
+    /// By reason, the longest total first.
+    pub exits: Vec<ExitStats>,
+}
+
+/// The exits of one vCPU for one reason, each from kvm_exit to the next kvm_entry, time off the CPU included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ExitStats {
+    /// The kernel's own name.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// In all.
+    pub total_ns: u64,
+    /// `total_ns / count`, rounded down.
+    pub mean_ns: u64,
+    /// The median: half of the exits took no longer.
+    pub p50_ns: u64,
+    /// 99 of 100 exits took no longer.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// The part of `total_ns` that the thread was on a CPU.
+    pub on_cpu_ns: u64,
+}
+
+impl ExitStats {
+    fn new(totals: &ExitTotals) -> Self {
+        let mut durations = totals.durations.clone();
+        durations.sort_unstable();
+        Self {
+            reason: totals.reason.clone(),
+            count: totals.count,
+            total_ns: totals.total_ns,
+            mean_ns: totals.total_ns.checked_div(totals.count).unwrap_or(0),
+            p50_ns: percentile(&durations, 50),
+            p99_ns: percentile(&durations, 99),
+            max_ns: durations.last().copied().unwrap_or(0),
+            on_cpu_ns: totals.on_cpu_ns,
+        }
+    }
+}
+
+/// The smallest value that at least `percent` of 100 values do not exceed (nearest rank).
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or(0)
+}
+
+/// Sums up a session.
+///
+/// # Errors
+///
+/// If an input can no longer be read, or if the monitor asks to stop.
+pub fn stats(session: &Session, span: Span, monitor: &Monitor<'_>) -> Result<Stats> {
+    let interpreted = interpret(session, span, true, monitor)?;
+    let outcome = &interpreted.outcome;
+    let vcpu = |v: usize, c: usize| {
+        let vcpu = &session.vms[v].vcpus[c];
+        let mut stats =
+            VcpuStats { id: vcpu.number, vcpu_id: vcpu.vcpu_id, thread: vcpu.thread, ..VcpuStats::default() };
+        stats.guest_events = crate::convert::events_of(session, v, c);
+        if let Some(o) = outcome.vcpus.iter().find(|o| o.vm as usize == v && o.vcpu as usize == c) {
+            let StateTimes { guest, exit, preempted, waiting, halted, blocked, before_first_entry } = o.states;
+            stats.guest_ns = guest;
+            stats.exit_ns = exit;
+            stats.preempted_ns = preempted;
+            stats.waiting_ns = waiting;
+            stats.halted_ns = halted;
+            stats.blocked_ns = blocked;
+            stats.before_first_entry_ns = before_first_entry;
+            stats.span_ns = guest + exit + preempted + waiting + halted + blocked;
+            stats.exits = o.exits.iter().map(ExitStats::new).collect();
+            stats.exits.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| a.reason.cmp(&b.reason)));
+        }
+        stats
+    };
+    let vms = session.vms.iter().enumerate().map(|(v, vm)| VmStats {
+        name: vm.name.clone(),
+        pid: vm.pid,
+        vcpus: (0..vm.vcpus.len()).map(|c| vcpu(v, c)).collect(),
+    });
+    Ok(Stats {
+        vms: vms.collect(),
+        tsc: crate::convert::tsc_report(session),
+        longest_stalls: crate::convert::stall_reports(session, outcome),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let hundred: Vec<u64> = (1..=100).collect();
+        assert_eq!((percentile(&hundred, 50), percentile(&hundred, 99)), (50, 99));
+        assert_eq!((percentile(&[7], 50), percentile(&[7], 99)), (7, 7));
+        assert_eq!(percentile(&[1, 2, 3], 50), 2);
+        assert_eq!(percentile(&[], 50), 0);
+    }
+}

@@ -1,0 +1,92 @@
+//! Bad input: one clear sentence, a hint, the right exit code, and no output file.
+
+use std::fs;
+
+use crate::run::{Done, Scratch, fixture, kvm_timeline};
+
+fn convert(capture: &str, scratch: &Scratch) -> Done {
+    kvm_timeline(["convert", capture, "-o", &scratch.text("o.pftrace")])
+}
+
+/// The run failed with this sentence and left nothing behind.
+fn refused(done: &Done, scratch: &Scratch, expected: &str) {
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains(expected), "{}", done.stderr);
+    assert!(done.stderr.contains("hint: "), "{}", done.stderr);
+    assert!(!scratch.names().iter().any(|n| n.ends_with(".pftrace") || n.starts_with('.')), "{:?}", scratch.names());
+}
+
+#[test]
+fn not_a_capture() {
+    let scratch = Scratch::new();
+    fs::write(scratch.path("notes.md"), "# notes\n").expect("written");
+    refused(&convert(&scratch.text("notes.md"), &scratch), &scratch, "notes.md: ");
+}
+
+#[test]
+fn an_empty_directory() {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path("empty")).expect("created");
+    refused(&convert(&scratch.text("empty"), &scratch), &scratch, "empty: no capture in this directory");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let scratch = Scratch::new();
+    let done = convert(&scratch.text("none.dat"), &scratch);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("none.dat: cannot open: No such file"), "{}", done.stderr);
+}
+
+#[test]
+fn a_truncated_guest_is_drawn_as_far_as_it_goes() {
+    let scratch = Scratch::new();
+    let dir = scratch.path("cut");
+    fs::create_dir(&dir).expect("created");
+    fs::copy(fixture("two-vm/host.dat"), dir.join("host.dat")).expect("copied");
+    let whole = fs::read(fixture("two-vm/guest-a.dat")).expect("read");
+    // Cut within the event data, behind the metadata.
+    fs::write(dir.join("guest-a.dat"), &whole[..whole.len() - 60_000]).expect("written");
+    let done = convert(&dir.display().to_string(), &scratch);
+    assert!(done.code == 3 || done.code == 1, "{}: {}", done.code, done.stderr);
+    assert!(done.stderr.contains("guest-a.dat"), "{}", done.stderr);
+}
+
+#[test]
+fn two_guests_and_no_host() {
+    let scratch = Scratch::new();
+    let dir = scratch.path("guests");
+    fs::create_dir(&dir).expect("created");
+    for name in ["guest-a.dat", "guest-b.dat"] {
+        fs::copy(fixture("two-vm").to_owned() + "/" + name, dir.join(name)).expect("copied");
+    }
+    refused(&convert(&dir.display().to_string(), &scratch), &scratch, "no kvm_entry or kvm_exit events");
+}
+
+#[test]
+fn a_guest_without_any_evidence() {
+    // The host of one capture, a guest of another.
+    let scratch = Scratch::new();
+    let guest = format!("x={}", fixture("unstable/guest-a.dat"));
+    let out = scratch.text("o.pftrace");
+    let done = kvm_timeline(["convert", "--host", &fixture("two-vm/host.dat"), "--guest", &guest, "-o", &out]);
+    refused(&done, &scratch, "guest-a.dat: the guest's events fit no VM's run windows");
+    assert!(done.stderr.contains("threads=A:B"), "{}", done.stderr);
+}
+
+#[test]
+fn an_output_that_cannot_be_written() {
+    let done = kvm_timeline(["convert", &fixture("two-vm"), "-o", "/nonexistent/dir/o.pftrace"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("/nonexistent/dir/o.pftrace: cannot create the output"), "{}", done.stderr);
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    assert_eq!(kvm_timeline(["convert"]).code, 2);
+    assert_eq!(kvm_timeline(["convert", &fixture("two-vm")]).code, 2);
+    assert_eq!(kvm_timeline(["convert", "-o", "x.pftrace", "--guest", "nofile", "d"]).code, 2);
+    assert_eq!(kvm_timeline(["no-such-command"]).code, 2);
+    assert_eq!(kvm_timeline(["--help"]).code, 0);
+    assert_eq!(kvm_timeline(["--version"]).code, 0);
+}

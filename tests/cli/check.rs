@@ -1,0 +1,107 @@
+//! `check`: right captures are believed, planted faults are caught.
+
+use serde_json::Value;
+
+use crate::run::{fixture, json, kvm_timeline};
+
+fn vcpus(report: &Value) -> Vec<Value> {
+    let vms = report["vms"].as_array().expect("vms");
+    vms.iter().flat_map(|vm| vm["vcpus"].as_array().expect("vcpus").clone()).collect()
+}
+
+/// (inside, checked) over all vCPUs.
+fn sums(report: &Value) -> (u64, u64) {
+    let sum = |key: &str| vcpus(report).iter().map(|v| v[key].as_u64().expect("a count")).sum();
+    (sum("inside"), sum("checked"))
+}
+
+fn proved(capture: &str, events: u64) {
+    let report = json(["check", "--json", "--require", "proved", &fixture(capture)]);
+    assert_eq!(report["verdict"], "proved", "{report:#}");
+    assert_eq!(sums(&report), (events, events));
+}
+
+#[test]
+fn recorded_offsets_are_proved() {
+    proved("two-vm", 37_468 + 44_397);
+}
+
+#[test]
+fn two_boots_are_proved() {
+    proved("reboot", 56_866);
+}
+
+#[test]
+fn thousands_of_offset_changes_are_proved() {
+    proved("unstable", 24_647);
+}
+
+#[test]
+fn a_session_with_time_shift_is_proved() {
+    proved("agent", 39_079);
+}
+
+#[test]
+fn stale_stamps_behind_a_backward_jump_are_repaired() {
+    let report = json(["check", "--json", &fixture("tsc-write")]);
+    assert_eq!(sums(&report), (185_146, 185_146));
+    // 22 stale events on CPU 0, 24 on CPU 1: see the capture's README.
+    let repaired: Vec<u64> = vcpus(&report).iter().map(|v| v["repaired"].as_u64().expect("a count")).collect();
+    assert_eq!(repaired, [22, 24]);
+}
+
+#[test]
+fn guests_on_kvm_clock_are_placed_and_said_to_be_inferred() {
+    let report = json(["check", "--json", &fixture("kvmclock")]);
+    assert_eq!(report["verdict"], "consistent");
+    let (inside, checked) = sums(&report);
+    assert_eq!(checked, 65_818 + 61_537);
+    assert!(inside * 1000 >= checked * 999, "{inside} of {checked}");
+}
+
+#[test]
+fn withheld_offsets_are_inferred_around_the_truth() {
+    let report = json(["check", "--json", "--infer", &fixture("two-vm")]);
+    assert_eq!(report["verdict"], "consistent", "{report:#}");
+    // The truth, from debugfs, beside the capture.
+    for (vcpu, truth) in
+        vcpus(&report).iter().zip([-33_610_754_878_i64, -33_610_754_878, -39_157_969_642, -39_157_969_642])
+    {
+        let offset = vcpu["segments"][0]["offset"].as_i64().expect("an offset");
+        let uncertainty = vcpu["uncertainty"].as_u64().expect("cycles");
+        assert!(offset.abs_diff(truth) <= uncertainty, "{offset} is more than {uncertainty} from {truth}");
+        // 44 us at 2596.116 MHz, both ways.
+        assert!(2 * uncertainty <= 115_000, "{uncertainty}");
+        // Drawn within 10 us of the truth.
+        assert!(offset.abs_diff(truth) <= 25_961, "{offset}");
+    }
+    let feedback = report["feedback"].as_array().expect("options");
+    assert!(feedback[0].as_str().expect("text").starts_with("--offset a/0=-336107"), "{feedback:?}");
+}
+
+#[test]
+fn a_guest_given_to_the_wrong_vm_is_wrong() {
+    let a = format!("a,pid=210={}", fixture("two-vm/guest-a.dat"));
+    let b = format!("b,pid=197={}", fixture("two-vm/guest-b.dat"));
+    let done = kvm_timeline(["check", "--host", &fixture("two-vm/host.dat"), "--guest", &a, "--guest", &b]);
+    assert_eq!(done.code, 1);
+    assert!(done.stdout.ends_with("verdict: wrong\n"), "{}", done.stdout);
+}
+
+#[test]
+fn an_offset_that_is_50_us_off_is_caught() {
+    // 50 us are 129,806 cycles.
+    for offset in [-33_610_754_878_i64 + 129_806, -33_610_754_878 - 129_806] {
+        let done = kvm_timeline(["check", &fixture("two-vm"), "--offset", &format!("a={offset}")]);
+        assert_eq!(done.code, 1, "{}", done.stdout);
+        assert!(done.stdout.contains("doubtful") || done.stdout.contains("wrong"), "{}", done.stdout);
+    }
+}
+
+#[test]
+fn the_right_offset_by_hand_is_consistent() {
+    for offset in ["a=-33610754878", "a=18446744040098796738", "a/0=0xfffffff82ca494c2"] {
+        let done = kvm_timeline(["check", &fixture("two-vm"), "--offset", offset]);
+        assert_eq!(done.code, 0, "{offset}: {}{}", done.stdout, done.stderr);
+    }
+}

@@ -1,0 +1,27 @@
+//! The same bytes for any number of threads.
+
+use crate::run::{Scratch, fixture, succeeds};
+
+fn same_for_all_thread_counts(capture: &str, name: &str) {
+    let scratch = Scratch::new();
+    let bytes = |threads: &str| {
+        let out = scratch.text(name);
+        succeeds(["--threads", threads, "convert", &fixture(capture), "--span", "all", "-o", &out]);
+        std::fs::read(out).expect("an output")
+    };
+    let one = bytes("1");
+    assert!(one.len() > 1_000_000);
+    for threads in ["2", "5"] {
+        assert!(bytes(threads) == one, "{threads} threads differ from one");
+    }
+}
+
+#[test]
+fn perfetto() {
+    same_for_all_thread_counts("unstable", "o.pftrace");
+}
+
+#[test]
+fn chrome_json() {
+    same_for_all_thread_counts("agent", "o.json");
+}

@@ -1,0 +1,53 @@
+//! `offsets`: the history as data.
+
+use crate::run::{fixture, json, succeeds};
+
+#[test]
+fn a_table_of_signed_and_unsigned_offsets() {
+    let rows = json(["offsets", "--json", &fixture("two-vm")]);
+    let rows: Vec<(String, u64, i64, u64)> = rows
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|r| {
+            let vm = r["vm"].as_str().expect("a name").to_owned();
+            let number = |key: &str| r[key].as_u64().expect("a number");
+            (vm, number("vcpu"), r["offset"].as_i64().expect("an offset"), number("offset_unsigned"))
+        })
+        .collect();
+    // As debugfs showed them: offsets-debugfs.txt beside the capture.
+    assert_eq!(
+        rows,
+        [
+            ("a".to_owned(), 0, -33_610_754_878, 18_446_744_040_098_796_738),
+            ("a".to_owned(), 1, -33_610_754_878, 18_446_744_040_098_796_738),
+            ("b".to_owned(), 0, -39_157_969_642, 18_446_744_034_551_581_974),
+            ("b".to_owned(), 1, -39_157_969_642, 18_446_744_034_551_581_974),
+        ]
+    );
+}
+
+#[test]
+fn writes_by_the_guest_are_segments() {
+    let rows = json(["offsets", "--json", &fixture("tsc-write")]);
+    let of = |vcpu: u64| -> Vec<i64> {
+        let rows = rows.as_array().expect("rows").iter().filter(|r| r["vcpu"] == vcpu);
+        rows.map(|r| r["offset"].as_i64().expect("an offset")).collect()
+    };
+    // msr.log: CPU 0 wrote its TSC forward, after which it read 8264923568 in IA32_TSC_ADJUST, and then took 2^32 off
+    // that: both to the cycle. CPU 1 wrote a TSC 3e9 before one that it had read a while ago.
+    let [first, forward, back] = of(0).try_into().expect("three segments");
+    assert_eq!(forward - first, 8_264_923_568);
+    assert_eq!(forward - back, 1 << 32);
+    let [first, back] = of(1).try_into().expect("two segments");
+    assert!((3_000_000_000..3_600_000_000).contains(&(first - back)), "{first} {back}");
+}
+
+#[test]
+fn csv_has_one_line_per_segment() {
+    let csv = succeeds(["offsets", "--csv", &fixture("reboot")]).stdout;
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "vm,vcpu,from,to,offset,offset_unsigned,ratio,frac_bits,source,uncertainty");
+    assert_eq!(lines.len(), 5, "{csv}");
+    assert!(lines[1..].iter().all(|l| l.starts_with("a,") && l.split(',').count() == 10), "{csv}");
+}

@@ -1,0 +1,211 @@
+//! A real recording: what trace-cmd says of it, and what is left of it when bytes are missing or wrong.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kvm_timeline::capture::source::ReadAt;
+use kvm_timeline::capture::{self, Capture, Chunk, Clock, CpuStats, Record};
+use kvm_timeline::error::Error;
+use support::ring_pages::{Layout, Page};
+use support::trace_dat_writer::{Compression, TraceDat};
+
+const FILES: [&str; 2] = ["guest-a-v7-zstd.dat", "guest-a-v7-zlib.dat"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/variants").join(name)
+}
+
+fn open(bytes: Vec<u8>) -> Result<Capture, Error> {
+    let source: Arc<dyn ReadAt> = Arc::new(bytes);
+    capture::open_source(Path::new("test.dat"), source)
+}
+
+/// Per CPU: stamps and `common_type`, in recording order.
+fn events(capture: &Capture) -> Vec<(u32, Vec<(u64, u16)>)> {
+    let mut chunk = Chunk::default();
+    let mut cpus = Vec::new();
+    for stream in capture.buffers.iter().flat_map(|buffer| &buffer.streams) {
+        let mut events = Vec::new();
+        for index in 0..stream.source.chunks() {
+            stream.source.read(index, &mut chunk).unwrap();
+            events.extend(chunk.records.iter().map(|record| {
+                let payload = chunk.payload(record);
+                (record.ts, u16::from_le_bytes([payload[0], payload[1]]))
+            }));
+        }
+        cpus.push((stream.cpu, events));
+    }
+    cpus
+}
+
+fn count(capture: &Capture) -> usize {
+    events(capture).iter().map(|(_, events)| events.len()).sum()
+}
+
+/// The sub-buffers themselves, for writing them again.
+fn pages(capture: &Capture) -> Vec<(u32, Vec<Page>)> {
+    let mut chunk = Chunk::default();
+    let mut cpus = Vec::new();
+    for stream in &capture.buffers[0].streams {
+        let mut pages = Vec::new();
+        for index in 0..stream.source.chunks() {
+            stream.source.read(index, &mut chunk).unwrap();
+            pages.extend(chunk.data.chunks(4096).map(<[u8]>::to_vec));
+        }
+        cpus.push((stream.cpu, pages));
+    }
+    cpus
+}
+
+/// Numbers from a fixed seed.
+fn random() -> impl FnMut(usize) -> usize {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    }
+}
+
+#[test]
+fn counts_and_stamps_are_those_of_trace_cmd() {
+    for name in FILES {
+        let capture = capture::open(fixture(name)).unwrap();
+        assert_eq!(capture.info.damaged, Vec::<String>::new());
+        assert_eq!(capture.buffers.len(), 1);
+        assert_eq!(capture.buffers[0].clock, Clock::X86Tsc);
+        let ends: Vec<_> = events(&capture)
+            .into_iter()
+            .map(|(cpu, events)| (cpu, events.len(), events[0].0, events[events.len() - 1].0))
+            .collect();
+        assert_eq!(ends, [(0, 12_192, 25_060_047_885, 32_980_224_793), (1, 10_740, 25_057_421_236, 32_971_057_297)]);
+    }
+}
+
+#[test]
+fn metadata_is_that_of_trace_cmd() {
+    let capture = capture::open(fixture(FILES[0])).unwrap();
+    let info = &capture.info;
+    assert_eq!(info.kind, "trace.dat version 7, zstd");
+    assert_eq!(info.uname.as_deref(), Some("Linux a 6.1.0-56-cloud-amd64 x86_64"));
+    assert_eq!(info.trace_id, Some(0x0A5A_B5E3_D1F5_BFC4));
+    assert_eq!(info.cpu_count, 2);
+    assert_eq!(info.kallsyms.as_ref().map(|text| text.len()), Some(3_710_218));
+    let stats = |cpu| CpuStats { buffer: String::new(), cpu, overrun: 0, dropped: 0, entries: 0 };
+    assert_eq!(info.cpu_stats, [stats(0), stats(1)]);
+    assert!(info.printk_formats.is_sorted());
+}
+
+#[test]
+fn records_find_their_formats() {
+    let capture = capture::open(fixture(FILES[0])).unwrap();
+    let index = capture.formats.find("sched", "sched_switch").unwrap();
+    let id = capture.formats.get(index).unwrap().id;
+    let mut chunk = Chunk::default();
+    let (mut switches, mut by_id) = (0, 0);
+    for stream in &capture.buffers[0].streams {
+        for number in 0..stream.source.chunks() {
+            stream.source.read(number, &mut chunk).unwrap();
+            switches += chunk.records.iter().filter(|record| record.event == index).count();
+            let has_id = |record: &&Record| chunk.payload(record)[..2] == id.to_le_bytes();
+            by_id += chunk.records.iter().filter(has_id).count();
+            assert!(chunk.records.iter().all(|record| record.event != Record::UNKNOWN));
+        }
+    }
+    // `trace-cmd report` prints 3,845 of them.
+    assert_eq!((switches, by_id), (3845, 3845));
+    assert_eq!(capture.info.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn all_compressions_hold_the_same() {
+    let [zstd, zlib] = FILES.map(|name| events(&capture::open(fixture(name)).unwrap()));
+    assert!(zstd == zlib);
+    let pages = pages(&capture::open(fixture(FILES[0])).unwrap());
+    for (version, compression) in
+        [(6, Compression::None), (7, Compression::None), (7, Compression::Zstd), (7, Compression::Zlib)]
+    {
+        let file = TraceDat::new(version, Layout::X86_64).compression(compression).trace_clock("[x86-tsc]");
+        let file = file.buffer("", "x86-tsc", pages.clone()).to_bytes();
+        assert!(events(&open(file).unwrap()) == zstd, "version {version}, {compression:?}");
+    }
+}
+
+#[test]
+fn any_beginning_of_the_file() {
+    for name in FILES {
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        // Byte by byte through the header and the first sections and around the end, in steps between.
+        let steps = (0..600)
+            .step_by(7)
+            .chain((600..bytes.len()).step_by(40_009))
+            .chain((bytes.len() - 350..bytes.len()).step_by(3));
+        for len in steps {
+            let Ok(capture) = open(bytes[..len].to_vec()) else { continue };
+            // The very end holds labels of sections only: without it nothing is lost.
+            let found = count(&capture);
+            assert!(found == 22_932 || !capture.info.damaged.is_empty(), "{len} bytes: {found} events, no word of it");
+        }
+    }
+}
+
+#[test]
+fn a_cut_file_gives_the_whole_sub_buffers_that_are_left() {
+    let pages = pages(&capture::open(fixture(FILES[0])).unwrap());
+    let whole: usize = 22_932;
+    let file = TraceDat::new(6, Layout::X86_64).trace_clock("[x86-tsc]").buffer("", "x86-tsc", pages.clone());
+    let bytes = file.to_bytes();
+    let last = pages[1].1.len();
+    let mut before = whole;
+    for kept in (0..last).rev() {
+        // The data of CPU 1 ends the file.
+        let cut = bytes.len() - (last - kept) * 4096 + 100;
+        let capture = open(bytes[..cut].to_vec()).unwrap();
+        assert_eq!(capture.info.damaged.len(), 1, "{:?}", capture.info.damaged);
+        let now = count(&capture);
+        assert!(now < before && (kept > 0 || now == 12_192), "{now} events with {kept} sub-buffers");
+        before = now;
+    }
+}
+
+#[test]
+fn wrong_bytes_do_no_harm() {
+    let mut random = random();
+    for name in FILES {
+        let bytes = std::fs::read(fixture(name)).unwrap();
+        // Symbols fill most of the file and prove little: aim at everything else.
+        let symbols = 5_000..bytes.len() - 226_000;
+        for _ in 0..60 {
+            let mut garbled = bytes.clone();
+            for _ in 0..=random(8) {
+                let at = random(bytes.len() - symbols.len());
+                let at = if at < symbols.start { at } else { at + symbols.len() };
+                garbled[at] ^= 1 << random(8);
+            }
+            if let Ok(capture) = open(garbled) {
+                let found = count(&capture);
+                assert!(found <= 200_000, "{found} events");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_chunk_costs_only_itself() {
+    let mut bytes = std::fs::read(fixture(FILES[0])).unwrap();
+    // CPU 0's data stands at 843776: the count of chunks, the first chunk's two sizes, then its bytes.
+    bytes[843_776 + 12..][..4].fill(0xff);
+    let capture = open(bytes).unwrap();
+    let mut chunk = Chunk::default();
+    let source = &capture.buffers[0].streams[0].source;
+    source.read(0, &mut chunk).unwrap();
+    assert_eq!((chunk.records.len(), chunk.damaged), (0, 10));
+    assert!(chunk.damage[0].starts_with("CPU 0, chunk at byte 0xce00c: zstd data "), "{}", chunk.damage[0]);
+    source.read(1, &mut chunk).unwrap();
+    assert_eq!(chunk.damaged, 0);
+    let left = count(&capture);
+    assert!(left > 20_000 && left < 22_932, "{left}");
+}
