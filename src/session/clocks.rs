@@ -154,7 +154,7 @@ impl Pairing {
     }
 
     /// The histories that a scan of the host can narrow.
-    pub(super) fn to_tighten(&mut self) -> Vec<(i32, &mut History, Vec<Change>)> {
+    pub(super) fn tightenable(&mut self) -> Vec<(i32, &mut History, Vec<Change>)> {
         self.vcpus.iter_mut().map(|v| (v.thread, &mut v.history, v.changes.clone())).collect()
     }
 

@@ -41,7 +41,7 @@ impl Events {
     }
 
     /// How many formats there are.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.interest.len()
     }
 

@@ -62,7 +62,7 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let mut streams = Vec::new();
     let mut jobs = Vec::new();
     {
-        let mut all: Vec<_> = pairings.iter_mut().flat_map(Pairing::to_tighten).collect();
+        let mut all: Vec<_> = pairings.iter_mut().flat_map(Pairing::tightenable).collect();
         evidence::tighten(&side.hosts, &mut all, monitor)?;
     }
     for (&file, &vm) in &vm_of_file {
