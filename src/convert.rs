@@ -86,7 +86,7 @@ pub fn convert(
 ) -> Result<Report> {
     let span = drawn_span(session, options.span);
     let lanes = lanes(session, span);
-    let timeline = Timeline::new(setup(session, &lanes, span, options.draw.clone()));
+    let timeline = timeline(session, &lanes, span, options.draw.clone());
     let world = timeline.world();
     let exporter = options.format.exporter();
     let mut bytes = Vec::new();
@@ -130,13 +130,23 @@ pub fn interpret<'a>(
 ) -> Result<Interpreted<'a>> {
     let span = drawn_span(session, span);
     let lanes = lanes(session, span);
-    let mut timeline = Timeline::new(setup(session, &lanes, span, DrawOptions::default()));
+    let mut timeline = timeline(session, &lanes, span, DrawOptions::default());
     if durations {
         timeline.keep_durations();
     }
     let mut draw = Draw { timeline };
     let done = run(&lanes.lanes, &mut draw, &|_, _| Vec::new(), &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
+}
+
+fn timeline(session: &Session, lanes: &Lanes<'_>, span: HostRange, draw: DrawOptions) -> Timeline {
+    let mut timeline = Timeline::new(setup(session, lanes, span, draw));
+    let known = session.host_span().unwrap_or(HostRange::ALL);
+    timeline.limit_check((known.first, known.last), |vm, vcpu| {
+        let vcpu = session.vms.get(vm as usize).and_then(|vm| vm.vcpus.get(vcpu as usize));
+        vcpu.map_or(0, |v| v.reading_cycles.saturating_sub(1))
+    });
+    timeline
 }
 
 /// The host time that is drawn.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::report::share;
-use crate::session::clocks::{Guest, HostSide, Pairing};
+use crate::session::clocks::{FIT_CHUNKS, Guest, HostSide, INFER_CHUNKS, Pairing};
 use crate::session::groups::{Group, neighbours};
 use crate::session::inputs::Opened;
 use crate::session::pairs::{Cluster, candidates};
@@ -49,8 +49,12 @@ impl<'a> Trial<'a> {
 
     /// How well the guest fits the VM as it is numbered; nothing where its clock cannot even be inferred.
     fn score(&self, group: &Group) -> Score {
+        self.score_over(FIT_CHUNKS, group)
+    }
+
+    fn score_over(&self, chunks: usize, group: &Group) -> Score {
         Pairing::new(self.side, &self.name, group, &self.guests, self.monitor)
-            .and_then(|pairing| pairing.score(self.side, &self.guests, self.monitor))
+            .and_then(|pairing| pairing.score(self.side, &self.guests, chunks, self.monitor))
             .unwrap_or_default()
     }
 
@@ -166,8 +170,13 @@ pub(super) fn fit_pairs(
 
 /// The one group whose windows the guest fits; if there is none, one is made of threads whose VM is a mere guess.
 fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize]) -> Result<usize> {
-    let scores: Vec<(usize, Score)> = free.iter().map(|&g| (g, trial.score(&groups[g]))).collect();
-    let fitting: Vec<usize> = scores.iter().filter(|(_, s)| reaches(*s, FIT)).map(|(g, _)| *g).collect();
+    let fits = |(_, score): &&(usize, Score)| reaches(*score, FIT);
+    let mut scores: Vec<(usize, Score)> = free.iter().map(|&g| (g, trial.score(&groups[g]))).collect();
+    if scores.iter().filter(fits).count() > 1 {
+        // A few chunks may fit by chance, or fall where the host lost its events.
+        scores = free.iter().map(|&g| (g, trial.score_over(INFER_CHUNKS, &groups[g]))).collect();
+    }
+    let fitting: Vec<usize> = scores.iter().filter(fits).map(|(g, _)| *g).collect();
     if let [only] = fitting.as_slice() {
         return Ok(*only);
     }

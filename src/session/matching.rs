@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::history::History;
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::session::clocks::{Guest, HostSide, Pairing};
@@ -101,6 +102,7 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
                 number: if has_files { v.cpu } else { v.vcpu_id },
                 vcpu_id: Some(v.vcpu_id),
                 thread: Some(v.thread),
+                reading_cycles: reading_cycles(&v.history),
                 history: v.history,
                 note: v.note,
             })
@@ -119,6 +121,11 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, warnings };
     session.sort_vms();
     Ok(session)
+}
+
+/// How many host cycles pass until the guest's TSC shows another value.
+fn reading_cycles(history: &History) -> u64 {
+    history.segments.iter().map(|s| s.scaling.host_cycles(1)).max().unwrap_or(1).max(1)
 }
 
 /// The name of a VM; its process becomes known with it.

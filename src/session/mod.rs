@@ -13,10 +13,12 @@ mod pairs;
 mod placement;
 mod rate;
 pub mod request;
+mod rivals;
 mod roles;
 pub mod runs;
 mod samples;
 pub mod survey;
+mod words;
 mod writers;
 
 use crate::capture::{Capture, Clock};
@@ -33,6 +35,8 @@ use runs::Host;
 use survey::Survey;
 
 pub use rate::RateChoice;
+pub use rivals::{Rival, better_vm, stamps_are_nanoseconds};
+pub use words::conflict_words;
 
 /// What a capture is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +94,8 @@ pub struct Vcpu {
     pub history: History,
     /// What else is worth saying about its clock, in words: an inferred range, a clock constant.
     pub note: Option<String>,
+    /// How many host cycles one reading of the guest's clock may last, at least 1.
+    pub reading_cycles: u64,
 }
 
 /// A guest CPU's stream with its place in time.
@@ -135,7 +141,15 @@ impl Session {
     pub fn open(request: &Request, monitor: &Monitor<'_>) -> Result<Self> {
         let opened = inputs::open(request, monitor)?;
         let mut session = matching::assemble(opened, request, monitor)?;
-        session.rate = rate::choose(&session, request, &mut Vec::new());
+        let mut warnings = Vec::new();
+        session.rate = rate::choose(&session, request, &mut warnings);
+        for vm in &session.vms {
+            for vcpu in &vm.vcpus {
+                let said = vcpu.history.conflicts.iter().map(conflict_words);
+                warnings.extend(said.map(|words| format!("VM {} vCPU {}: {words}", vm.name, vcpu.number)));
+            }
+        }
+        session.warnings.extend(warnings);
         Ok(session)
     }
 
