@@ -4,14 +4,14 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use crate::capture::{Capture, Clock, Record};
+use crate::capture::{Capture, Clock};
 use crate::clock::mapping::Step;
 use crate::clock::history::{Change, Evidence, Given, History, InferredOffset};
 use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer_vm};
-use crate::clock::place::{Placer, Track, tracks};
+use crate::clock::place::{Track, tracks};
 use crate::clock::pvclock::{self, ClockSample, Update};
 use crate::clock::scaling::{HostRange, Scaling};
-use crate::clock::windows::{State, Windows};
+use crate::clock::windows::Windows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::evidence::{Extra, HostEvidence, evidence, given};
@@ -19,10 +19,10 @@ use crate::session::facts::Facts;
 use crate::session::groups::Group;
 use crate::session::inputs::Opened;
 use crate::session::request::Request;
-use crate::session::runs::{Host, join_spans, windows};
-use crate::session::samples::{StreamSample, sample};
+use crate::session::runs::{Host, windows};
+use crate::session::samples::{StreamSample, Tried, inside_and_checked, sample, sound};
 use crate::session::survey::Survey;
-use crate::time::{HostTsc, RawStamp};
+use crate::time::RawStamp;
 
 /// Chunks per stream that are looked at to see whose run windows a guest fits.
 pub(super) const FIT_CHUNKS: usize = 3;
@@ -154,6 +154,18 @@ impl Pairing {
         }
     }
 
+    /// How many host cycles one reading of the guest's clock may last.
+    pub(super) fn reading_cycles(&self, vcpu: &PairedVcpu) -> u64 {
+        let tsc = vcpu.history.segments.iter().map(|s| s.scaling.host_cycles(1)).max().unwrap_or(1).max(1);
+        let Some(params) = vcpu.updates.first().map(|u| u.params).filter(|_| !self.constants.is_empty()) else {
+            return tsc;
+        };
+        // A nanosecond, and what a shift to the right drops.
+        let dropped = 1_u64.checked_shl(u32::from(params.shift.min(0).unsigned_abs())).unwrap_or(u64::MAX);
+        let nanosecond = params.hz().unwrap_or(1_000_000_000).div_ceil(1_000_000_000);
+        tsc.saturating_mul(nanosecond.saturating_add(dropped - 1))
+    }
+
     /// The histories that a scan of the host can narrow.
     pub(super) fn tightenable(&mut self) -> Vec<(i32, &mut History, Vec<Change>)> {
         self.vcpus.iter_mut().map(|v| (v.thread, &mut v.history, v.changes.clone())).collect()
@@ -268,41 +280,19 @@ impl Pairing {
         tracks: &dyn Fn(usize, &Guest<'_>) -> Vec<Track>,
         monitor: &Monitor<'_>,
     ) -> Result<(u64, u64)> {
-        let mut placed: Vec<(i32, Vec<HostTsc>)> = Vec::new();
-        for guest in guests {
+        let mut streams = Vec::new();
+        for (nth, guest) in guests.iter().enumerate() {
             for stream in sample(guest.capture, guest.survey, chunks, |cpu| self.vcpu_of_cpu(cpu).is_some())? {
-                let Some(vcpu) = self.vcpu_of_cpu(stream.cpu) else { continue };
-                let tracks = tracks(vcpu, guest);
-                for piece in &stream.pieces {
-                    placed.push((self.vcpus[vcpu].thread, place_piece(&tracks, piece)));
-                }
+                streams.extend(self.vcpu_of_cpu(stream.cpu).map(|vcpu| (vcpu, nth, stream)));
             }
         }
-        let span = |times: &Vec<HostTsc>| HostRange::new(*times.iter().min()?, *times.iter().max()?);
-        let spans = join_spans(placed.iter().filter_map(|(_, times)| span(times)).collect());
-        let some;
-        let windows = match side.all_windows.get() {
-            Some(all) => all,
-            None => {
-                some = windows(&side.hosts, &spans, monitor)?;
-                &some
-            }
-        };
-        let (mut inside, mut checked) = (0, 0);
-        for (thread, times) in &placed {
-            let Some(windows) = windows.get(thread) else { continue };
-            for ts in times {
-                match windows.state(*ts) {
-                    State::Inside => {
-                        inside += 1;
-                        checked += 1;
-                    }
-                    State::Outside(_) => checked += 1,
-                    State::Unknown => {}
-                }
-            }
+        let mut tried = Vec::new();
+        for (vcpu, nth, stream) in &streams {
+            let tracks = tracks(*vcpu, &guests[*nth]);
+            let thread = self.vcpus[*vcpu].thread;
+            tried.extend(stream.pieces.iter().map(|piece| Tried { thread, tracks: tracks.clone(), piece }));
         }
-        Ok((inside, checked))
+        inside_and_checked(&side.hosts, side.all_windows.get(), &tried, monitor)
     }
 }
 
@@ -328,34 +318,6 @@ fn known_scaling(evidence: &Evidence) -> Scaling {
     let snapshots = evidence.snapshots.iter().filter_map(|s| s.scaling);
     let samples = evidence.samples.iter().filter_map(|s| s.scaling);
     given.into_iter().chain(snapshots).chain(samples).next().unwrap_or(Scaling::NONE)
-}
-
-pub(super) fn place_piece(tracks: &[Track], piece: &[(RawStamp, u8)]) -> Vec<HostTsc> {
-    let mut placer = Placer::new(tracks.to_vec());
-    piece.iter().for_each(|(stamp, flags)| placer.push(*stamp, *flags));
-    let placement = placer.finish().resolve(None);
-    (0_u64..)
-        .zip(piece)
-        .filter_map(|(event, (stamp, _))| {
-            let piece = placement.pieces.get(placement.index_at(event)?)?;
-            piece.host(*stamp).map(|host| host.first)
-        })
-        .collect()
-}
-
-/// The stamps of a sample that are not stale.
-pub(super) fn sound(sample: &StreamSample) -> Vec<RawStamp> {
-    let mut stamps = Vec::new();
-    for piece in &sample.pieces {
-        let mut stale = false;
-        for (stamp, flags) in piece {
-            stale = (stale && flags & Record::FIRST == 0) || flags & Record::ZERO_EXTEND != 0;
-            if !stale {
-                stamps.push(*stamp);
-            }
-        }
-    }
-    stamps
 }
 
 fn undecided(why: Undecided) -> &'static str {

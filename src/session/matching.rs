@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::clock::history::History;
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::session::clocks::{Guest, HostSide, Pairing};
@@ -42,7 +41,7 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
         request,
         all_windows: Default::default(),
     };
-    fit_pairs(&captures, &mut clusters, &mut groups, &side, monitor)?;
+    warnings.extend(fit_pairs(&captures, &mut clusters, &mut groups, &side, monitor)?);
 
     // Histories, VM by VM; then all streams are placed at once.
     let mut vms = Vec::new();
@@ -95,14 +94,16 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     for (vm, pairing) in vms.iter_mut().zip(pairings) {
         warnings.extend(pairing.warnings.iter().map(|w| format!("VM {}: {w}", vm.name)));
         let has_files = pairing.has_files;
+        let cycles: Vec<u64> = pairing.vcpus.iter().map(|v| pairing.reading_cycles(v)).collect();
         vm.vcpus = pairing
             .vcpus
             .into_iter()
-            .map(|v| Vcpu {
+            .zip(cycles)
+            .map(|(v, reading_cycles)| Vcpu {
                 number: if has_files { v.cpu } else { v.vcpu_id },
                 vcpu_id: Some(v.vcpu_id),
                 thread: Some(v.thread),
-                reading_cycles: reading_cycles(&v.history),
+                reading_cycles,
                 history: v.history,
                 note: v.note,
             })
@@ -121,11 +122,6 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, warnings };
     session.sort_vms();
     Ok(session)
-}
-
-/// How many host cycles pass until the guest's TSC shows another value.
-fn reading_cycles(history: &History) -> u64 {
-    history.segments.iter().map(|s| s.scaling.host_cycles(1)).max().unwrap_or(1).max(1)
 }
 
 /// The name of a VM; its process becomes known with it.

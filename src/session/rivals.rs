@@ -4,12 +4,11 @@ use crate::capture::Clock;
 use crate::clock::infer::{VcpuSample, Verdict, infer};
 use crate::clock::place::tracks;
 use crate::clock::scaling::{HostRange, Scaling};
-use crate::clock::windows::{State, Windows};
+use crate::clock::windows::Windows;
 use crate::error::Result;
 use crate::monitor::Monitor;
-use crate::session::clocks::{place_piece, sound};
-use crate::session::runs::{join_spans, windows};
-use crate::session::samples::sample;
+use crate::session::runs::windows;
+use crate::session::samples::{Tried, inside_and_checked, sample, sound};
 use crate::session::{Role, Session, Vcpu};
 use crate::time::HostTsc;
 
@@ -86,35 +85,26 @@ pub fn stamps_are_nanoseconds(session: &Session, vm: usize, monitor: &Monitor<'_
 
 /// The files of VM `of`, placed as if they were those of VM `on`.
 fn fit(session: &Session, of: usize, on: usize, monitor: &Monitor<'_>) -> Result<Rival> {
-    let mut placed: Vec<(i32, Vec<HostTsc>)> = Vec::new();
+    let mut streams = Vec::new();
     for input in session.inputs.iter().filter(|i| i.role == Role::Guest(of)) {
-        if input.capture.buffers.iter().any(|b| b.clock != Clock::X86Tsc) {
-            continue;
-        }
-        for stream in sample(&input.capture, &input.survey, CHUNKS, |_| true)? {
-            // Rows of a VM without files are numbered by vcpu_id.
-            let by_number = session.streams.iter().any(|s| s.vm == on);
-            let fits = |&(rank, v): &(usize, &Vcpu)| {
-                if by_number { v.number == stream.cpu } else { u32::try_from(rank) == Ok(stream.cpu) }
-            };
-            let Some((_, vcpu)) = session.vms[on].vcpus.iter().enumerate().find(fits) else { continue };
-            let Some(thread) = vcpu.thread else { continue };
-            for piece in &stream.pieces {
-                placed.push((thread, place_piece(&tracks(&vcpu.history), piece)));
-            }
+        if input.capture.buffers.iter().all(|b| b.clock == Clock::X86Tsc) {
+            streams.extend(sample(&input.capture, &input.survey, CHUNKS, |_| true)?);
         }
     }
-    let span = |times: &Vec<HostTsc>| HostRange::new(*times.iter().min()?, *times.iter().max()?);
-    let spans = join_spans(placed.iter().filter_map(|(_, times)| span(times)).collect());
-    let windows = windows(&session.hosts(), &spans, monitor)?;
-    let mut found = Rival { vm: on, inside: 0, checked: 0 };
-    for (thread, times) in &placed {
-        let Some(windows) = windows.get(thread) else { continue };
-        for ts in times {
-            let state = windows.state(*ts);
-            found.inside += u64::from(state == State::Inside);
-            found.checked += u64::from(state != State::Unknown);
-        }
+    // Rows of a VM without files are numbered by vcpu_id.
+    let by_number = session.streams.iter().any(|s| s.vm == on);
+    let vcpu_of = |cpu: u32| {
+        let fits = |&(rank, v): &(usize, &Vcpu)| {
+            if by_number { v.number == cpu } else { u32::try_from(rank) == Ok(cpu) }
+        };
+        session.vms[on].vcpus.iter().enumerate().find(fits).map(|(_, v)| v)
+    };
+    let mut tried = Vec::new();
+    for stream in &streams {
+        let Some((vcpu, thread)) = vcpu_of(stream.cpu).and_then(|v| Some((v, v.thread?))) else { continue };
+        let tracks = tracks(&vcpu.history);
+        tried.extend(stream.pieces.iter().map(|piece| Tried { thread, tracks: tracks.clone(), piece }));
     }
-    Ok(found)
+    let (inside, checked) = inside_and_checked(&session.hosts(), None, &tried, monitor)?;
+    Ok(Rival { vm: on, inside, checked })
 }

@@ -26,7 +26,7 @@ fn a_reboot_in_one_process_with_a_file_per_boot() {
     let recorded = Recorded::new(world, &Recorder { split: Some(when), ..Recorder::default() });
     let (seen, report) = recorded.prove();
     assert_eq!(seen.unplaced(), 0);
-    assert!(seen.ambiguous * 1000 < recorded.events(), "{seen:?}");
+    assert!(seen.ambiguous * 500 < recorded.events(), "{seen:?}");
     proved(&report);
 }
 
@@ -129,7 +129,8 @@ fn the_best_rate_is_used_and_a_flag_that_loses_is_told() {
     };
     assert_eq!(hz(false, Some(2_000_000_000)), (Some(2_000_000_000), Vec::new()));
     let (rate, warnings) = hz(true, Some(2_500_250_000));
-    assert_eq!(rate, Some(HOST_HZ));
+    // 10^9 * 2^25 / 13,421,773.
+    assert_eq!(rate, Some(2_499_999_963));
     assert!(warnings[0].contains("--tsc-hz is not used") && warnings[0].contains("100 ppm"), "{warnings:?}");
     assert_eq!(hz(false, None).0, None);
 }
