@@ -5,9 +5,9 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::capture::{Capture, Clock};
-use crate::clock::mapping::Step;
 use crate::clock::history::{Change, Evidence, Given, History, InferredOffset};
 use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer_vm};
+use crate::clock::mapping::Step;
 use crate::clock::place::{Track, tracks};
 use crate::clock::pvclock::{self, ClockSample, Update};
 use crate::clock::scaling::{HostRange, Scaling};

@@ -153,7 +153,8 @@ pub(super) fn fit_pairs(
     for &c in &open {
         let trial = Trial::new(&clusters[c], captures, side, monitor);
         let path = &captures[clusters[c].files[0]].capture.path;
-        let free: Vec<usize> = (0..groups.len()).filter(|g| !taken.contains(g) && !groups[*g].vcpus.is_empty()).collect();
+        let free: Vec<usize> =
+            (0..groups.len()).filter(|g| !taken.contains(g) && !groups[*g].vcpus.is_empty()).collect();
         if free.is_empty() {
             return Err(Error::new(ErrorKind::Evidence, "nothing on the host's side belongs to this guest")
                 .in_file(path)
@@ -173,12 +174,7 @@ pub(super) fn fit_pairs(
 
 /// The one group whose windows the guest fits; if there is none, one is made of threads whose VM is a mere guess; if that
 /// does not do either, the one that it fits far better than any other, for the audit to tell what is wrong.
-fn choose(
-    trial: &Trial<'_>,
-    groups: &mut Vec<Group>,
-    free: &[usize],
-    warnings: &mut Vec<String>,
-) -> Result<usize> {
+fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize], warnings: &mut Vec<String>) -> Result<usize> {
     let fits = |(_, score): &&(usize, Score)| reaches(*score, FIT);
     let complete = |g: usize| trial.cpus.len() <= groups[g].vcpus.len();
     let score = |chunks: usize, g: usize| if complete(g) { trial.score_over(chunks, &groups[g]) } else { (0, 0) };

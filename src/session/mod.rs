@@ -8,6 +8,7 @@ mod fields;
 mod fit;
 pub mod groups;
 mod inputs;
+pub mod inside;
 mod matching;
 mod pairs;
 mod placement;

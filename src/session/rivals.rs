@@ -77,8 +77,7 @@ pub fn stamps_are_nanoseconds(session: &Session, vm: usize, monitor: &Monitor<'_
             known.extend(vcpu.and_then(|v| in_ns(v.thread?)).map(|windows| (sound(&stream), windows)));
         }
     }
-    let samples: Vec<VcpuSample<'_>> =
-        known.iter().map(|(stamps, windows)| VcpuSample { stamps, windows }).collect();
+    let samples: Vec<VcpuSample<'_>> = known.iter().map(|(stamps, windows)| VcpuSample { stamps, windows }).collect();
     let found = infer(&samples, Scaling::NONE);
     Ok(found.is_ok_and(|i| i.verdict == Verdict::Unique && i.inside * 1000 >= i.checked * 999))
 }

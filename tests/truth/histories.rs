@@ -124,7 +124,8 @@ fn stamps_that_are_not_in_the_clock_that_the_file_names() {
 fn the_best_rate_is_used_and_a_flag_that_loses_is_told() {
     let hz = |tsc2nsec: bool, flag: Option<u64>| {
         let recorded = Recorded::new(World::new(9, &plan()), &Recorder { tsc2nsec, ..Recorder::default() });
-        let session = Session::open(&Request { tsc_hz: flag, ..recorded.request() }, &Monitor::silent()).expect("opens");
+        let session =
+            Session::open(&Request { tsc_hz: flag, ..recorded.request() }, &Monitor::silent()).expect("opens");
         (session.rate.hz, session.all_warnings())
     };
     assert_eq!(hz(false, Some(2_000_000_000)), (Some(2_000_000_000), Vec::new()));
