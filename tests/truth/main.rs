@@ -16,5 +16,6 @@ mod world;
 
 mod audit;
 mod histories;
+mod nested;
 mod pairing;
 mod plain;
