@@ -104,9 +104,9 @@ fn tracks(hosts: &[Host<'_>], around: &Paired, paired: &Paired, monitor: &Monito
     let outer: Vec<(u32, History)> = around.pairing.vcpus.iter().map(|v| (v.cpu, unbounded(&v.history))).collect();
     let offsets = |h: &History| h.segments.iter().map(|s| (s.offset, s.scaling)).collect::<Vec<_>>();
     if let Some((_, first)) = outer.first()
-        && outer.iter().all(|(_, h)| offsets(h) == offsets(first))
+        && outer.iter().all(|(_, h)| h.segments.len() == 1 && offsets(h) == offsets(first))
     {
-        // Synchronised, as usual: it does not matter where the nested vCPU ran.
+        // Synchronised and never changed, as usual: it does not matter where the nested vCPU ran.
         return Ok(paired.pairing.vcpus.iter().map(|v| nested_tracks(first, &v.history)).collect());
     }
     let mut stays: BTreeMap<i32, Vec<(HostTsc, u32)>> = BTreeMap::new();

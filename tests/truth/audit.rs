@@ -130,7 +130,8 @@ impl Recorded {
                         source.cpu,
                         piece.uncertainty
                     );
-                    let fast = vm.scaling.is_none() || vm.scaling.ratio() >> vm.scaling.frac_bits() >= 1;
+                    let own = vm.scaling.is_none() || vm.scaling.ratio() >> vm.scaling.frac_bits() >= 1;
+                    let fast = own && !name.contains('/');
                     assert!(width == 0 || !cycle || !fast || piece.uncertainty > 0, "not exact: {piece:?}");
                     if width == 0 {
                         seen.exact += 1;
