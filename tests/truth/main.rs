@@ -14,6 +14,7 @@ mod trace_dat_writer;
 #[path = "../support/world.rs"]
 mod world;
 
+mod against_trace_cmd;
 mod audit;
 mod histories;
 mod nested;
