@@ -5,9 +5,11 @@ mod clocks;
 mod evidence;
 pub mod facts;
 mod fields;
+mod fit;
 pub mod groups;
 mod inputs;
 mod matching;
+mod pairs;
 mod placement;
 mod rate;
 pub mod request;
@@ -15,6 +17,7 @@ mod roles;
 pub mod runs;
 mod samples;
 pub mod survey;
+mod writers;
 
 use crate::capture::{Capture, Clock};
 use crate::clock::history::History;
@@ -184,6 +187,6 @@ impl Session {
 }
 
 /// Whether the buffer's stamps are TSC cycles.
-pub(crate) fn is_tsc(capture: &Capture, buffer: usize) -> bool {
+pub fn is_tsc(capture: &Capture, buffer: usize) -> bool {
     capture.buffers.get(buffer).is_some_and(|b| b.clock == Clock::X86Tsc)
 }
