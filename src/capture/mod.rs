@@ -10,6 +10,7 @@ mod open;
 pub mod raw_pages;
 pub mod ring_buffer;
 pub mod source;
+pub mod text;
 pub mod trace_dat;
 
 pub use open::{open, open_source};
