@@ -12,7 +12,7 @@ use crate::session::groups::{Announced, Group, group};
 use crate::session::inputs::{Opened, OpenedAll};
 use crate::session::placement::{Job, place, placed_span};
 use crate::session::request::{GuestSpec, Request};
-use crate::session::roles::{self, Roles, name_from_file};
+use crate::session::roles::{self, Roles, name_from_path};
 use crate::session::{GuestStream, Input, Role, Session, Vcpu, Vm};
 
 /// Below this share of events inside its run windows a VM is no candidate for a guest file.
@@ -28,11 +28,12 @@ struct Cluster {
 }
 
 pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'_>) -> Result<Session> {
-    let OpenedAll { captures, facts } = opened;
+    let OpenedAll { mut captures, facts, mut left_out, manifests } = opened;
+    roles::settle_beside(&mut captures, &mut left_out)?;
     let roles = roles::decide(&captures)?;
     let hosts: Vec<&Opened> = roles.hosts.iter().map(|&i| &captures[i]).collect();
     let offsets: Vec<&Opened> = roles.offsets.iter().map(|&i| &captures[i]).collect();
-    let mut clusters = clusters(&captures, &roles);
+    let mut clusters = clusters(&captures, &roles, &request.vms);
     let mut warnings = Vec::new();
 
     let mut groups = Vec::new();
@@ -133,9 +134,9 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let inputs = captures
         .into_iter()
         .enumerate()
-        .map(|(index, o)| Input { role: role(index), capture: o.capture, survey: o.survey })
+        .map(|(index, o)| Input { role: role(index), capture: o.capture, survey: o.survey, beside: o.beside })
         .collect();
-    let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, warnings };
+    let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, left_out, manifests, warnings };
     session.sort_vms();
     Ok(session)
 }
@@ -163,13 +164,23 @@ impl Session {
 }
 
 /// Files of one name are one VM's; files without a name stand alone.
-fn clusters(captures: &[Opened], roles: &Roles) -> Vec<Cluster> {
+fn clusters(captures: &[Opened], roles: &Roles, known: &[GuestSpec]) -> Vec<Cluster> {
     let hosts: Vec<&Path> = roles.hosts.iter().map(|&i| captures[i].capture.path.as_path()).collect();
     let mut clusters: Vec<Cluster> = Vec::new();
     for (file, spec) in &roles.guests {
         let name = match spec {
             Some(spec) => Some(spec.name.clone()),
-            None => name_from_file(&captures[*file].capture.path, &hosts),
+            None => name_from_path(&captures[*file].capture.path, &hosts, captures[*file].above),
+        };
+        // Flags go before manifests.
+        let known = known.iter().find(|known| Some(&known.name) == name.as_ref());
+        let spec = match (spec, known) {
+            (Some(spec), Some(known)) => Some(GuestSpec {
+                pid: spec.pid.or(known.pid),
+                threads: if spec.threads.is_empty() { known.threads.clone() } else { spec.threads.clone() },
+                ..spec.clone()
+            }),
+            (spec, known) => spec.as_ref().or(known).cloned(),
         };
         let same = clusters.iter_mut().find(|c| name.is_some() && c.name == name);
         match same {
