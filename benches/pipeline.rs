@@ -38,7 +38,8 @@ fn show(stage: &str, events: u64, time: Duration) {
 
 fn main() {
     let path = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
-    let path = path.map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/two-vm")), PathBuf::from);
+    let path =
+        path.map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/two-vm")), PathBuf::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     pool.install(|| measure(path));
 }

@@ -146,7 +146,8 @@ pub(super) fn fit_pairs(
     for &c in &open {
         let trial = Trial::new(&clusters[c], captures, side, monitor);
         let path = &captures[clusters[c].files[0]].capture.path;
-        let free: Vec<usize> = (0..groups.len()).filter(|g| !taken.contains(g) && !groups[*g].vcpus.is_empty()).collect();
+        let free: Vec<usize> =
+            (0..groups.len()).filter(|g| !taken.contains(g) && !groups[*g].vcpus.is_empty()).collect();
         if free.is_empty() {
             return Err(Error::new(ErrorKind::Evidence, "nothing on the host's side belongs to this guest")
                 .in_file(path)

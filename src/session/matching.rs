@@ -17,11 +17,12 @@ use crate::session::roles;
 use crate::session::{GuestStream, Input, Role, Session, Vcpu, Vm};
 
 pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'_>) -> Result<Session> {
-    let OpenedAll { captures, facts } = opened;
+    let OpenedAll { mut captures, facts, mut left_out, manifests } = opened;
+    roles::settle_beside(&mut captures, &mut left_out)?;
     let roles = roles::decide(&captures)?;
     let hosts: Vec<&Opened> = roles.hosts.iter().map(|&i| &captures[i]).collect();
     let offsets: Vec<&Opened> = roles.offsets.iter().map(|&i| &captures[i]).collect();
-    let mut clusters = clusters(&captures, &roles);
+    let mut clusters = clusters(&captures, &roles, &request.vms);
     let mut warnings = Vec::new();
 
     let mut groups = Vec::new();
@@ -114,9 +115,9 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let inputs = captures
         .into_iter()
         .enumerate()
-        .map(|(index, o)| Input { role: role(index), capture: o.capture, survey: o.survey })
+        .map(|(index, o)| Input { role: role(index), capture: o.capture, survey: o.survey, beside: o.beside })
         .collect();
-    let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, warnings };
+    let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, left_out, manifests, warnings };
     session.sort_vms();
     Ok(session)
 }

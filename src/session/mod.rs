@@ -2,12 +2,14 @@
 //! history each guest CPU is placed.
 
 mod clocks;
+mod contradictions;
 mod evidence;
 pub mod facts;
 mod fields;
 mod fit;
 pub mod groups;
 mod inputs;
+pub mod manifest;
 mod matching;
 mod pairs;
 mod placement;
@@ -28,10 +30,12 @@ use crate::monitor::Monitor;
 use crate::time::HostTsc;
 
 use facts::Facts;
+use manifest::Manifest;
 use request::Request;
 use runs::Host;
 use survey::Survey;
 
+pub use inputs::LeftOut;
 pub use rate::RateChoice;
 
 /// What a capture is for.
@@ -64,6 +68,8 @@ pub struct Input {
     pub survey: Survey,
     /// What it is for.
     pub role: Role,
+    /// It holds further buffers of the input before it, from the same directory.
+    pub beside: bool,
 }
 
 /// A VM.
@@ -122,6 +128,10 @@ pub struct Session {
     pub rate: RateChoice,
     /// What small files beside the captures say.
     pub facts: Facts,
+    /// What lies beside the inputs and was not read.
+    pub left_out: Vec<LeftOut>,
+    /// The `capture.toml` that were read.
+    pub manifests: Vec<Manifest>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -133,10 +143,23 @@ impl Session {
     ///
     /// If a file cannot be read or is no capture, if there is no host, or if a guest cannot be placed at all.
     pub fn open(request: &Request, monitor: &Monitor<'_>) -> Result<Self> {
-        let opened = inputs::open(request, monitor)?;
-        let mut session = matching::assemble(opened, request, monitor)?;
-        session.rate = rate::choose(&session, request, &mut Vec::new());
+        Self::from_opened(inputs::open(request, monitor)?, request, monitor)
+    }
+
+    /// Finds out who is who.
+    fn from_opened(opened: inputs::OpenedAll, flags: &Request, monitor: &Monitor<'_>) -> Result<Self> {
+        let request = opened.request(flags);
+        let mut session = matching::assemble(opened, &request, monitor)?;
+        let mut warnings = Vec::new();
+        session.rate = rate::choose(&session, &request, &mut warnings);
+        session.warnings.extend(warnings);
+        session.warnings.extend(contradictions::find(&session));
         Ok(session)
+    }
+
+    /// Words for people from manifests.
+    pub(crate) fn manifest_notes(&self) -> Option<String> {
+        self.manifests.iter().find_map(|manifest| manifest.notes.clone())
     }
 
     /// The captures of the host that have run windows.
@@ -168,7 +191,9 @@ impl Session {
             let path = i.capture.path.display();
             i.capture.info.warnings.iter().map(|w| format!("{path}: {w}")).collect::<Vec<_>>()
         };
-        self.inputs.iter().flat_map(of).chain(self.warnings.iter().cloned()).collect()
+        let left = self.left_out.iter().filter(|left| left.surprising);
+        let left = left.map(|left| format!("{} is left out: {}", left.path.display(), left.why));
+        self.inputs.iter().flat_map(of).chain(left).chain(self.warnings.iter().cloned()).collect()
     }
 
     /// What of the inputs was damaged, cut short or skipped.

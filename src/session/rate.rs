@@ -46,7 +46,8 @@ pub(super) fn choose(session: &Session, request: &Request, warnings: &mut Vec<St
         }
     }
     found.truncate(1);
-    found.extend(request.tsc_hz.and_then(TscRate::from_hz).map(|rate| ("--tsc-hz".to_owned(), rate)));
+    let said = if request.tsc_hz_in_manifest { "capture.toml" } else { "--tsc-hz" };
+    found.extend(request.tsc_hz.and_then(TscRate::from_hz).map(|rate| (said.to_owned(), rate)));
     found.extend(pvclock_hz(session).and_then(TscRate::from_hz).map(|r| ("kvm_pvclock_update".to_owned(), r)));
     for input in &hosts_first {
         if let Some(rate) = slope(&input.survey.ns_pairs).and_then(TscRate::from_hz) {

@@ -100,8 +100,7 @@ fn by_history(writes: &[Written], owners: &mut [Option<i32>], open: &mut Vec<(us
 fn by_order(writes: &[Written], owners: &mut [Option<i32>], open: &[(usize, Vec<i32>)]) {
     for (index, candidates) in open {
         let w = writes[*index];
-        let mut writers: Vec<i32> =
-            open.iter().filter(|(_, c)| c == candidates).map(|(i, _)| writes[*i].tid).collect();
+        let mut writers: Vec<i32> = open.iter().filter(|(_, c)| c == candidates).map(|(i, _)| writes[*i].tid).collect();
         writers.sort_unstable();
         writers.dedup();
         let mut threads = candidates.clone();

@@ -232,8 +232,7 @@ impl Recorder {
                 Writer::SomeByProcess if nth % 4 != 3 => vcpu.thread,
                 Writer::SomeByProcess | Writer::Process => vm.pid,
             };
-            let payload =
-                || record(WRITE, by).u32(vcpu.vcpu_id).u64(write.prev.raw()).u64(write.next.raw());
+            let payload = || record(WRITE, by).u32(vcpu.vcpu_id).u64(write.prev.raw()).u64(write.next.raw());
             match self.writes {
                 Writes::AsMade => add(home, write.at.get(), write.buffer == 1, payload()),
                 Writes::Instance => add(home, write.at.get(), true, payload()),
@@ -264,7 +263,9 @@ impl Recorder {
                         let distance = u128::from((event.clock.get() - update.tsc) >> 1) * u128::from(PVCLOCK_MUL);
                         update.ns.wrapping_add((distance >> 32) as u64).wrapping_sub(constant.cast_unsigned())
                     }
-                    GuestClock::FalseTsc => (event.clock.get() - vm.vcpus[0].events[0].clock.get().min(event.clock.get())) * 2 / 5,
+                    GuestClock::FalseTsc => {
+                        (event.clock.get() - vm.vcpus[0].events[0].clock.get().min(event.clock.get())) * 2 / 5
+                    }
                 };
                 let payload = Payload::new(self.layout, SERIAL, 77).u64(number as u64).text("", self.padding);
                 pages.event(stamp, &payload.bytes());
@@ -342,7 +343,8 @@ fn time_shift(vm: &Vm, layout: ShiftLayout) -> TimeShift {
             fraction_bits: (layout == ShiftLayout::Fractions).then_some(bits),
         }
     };
-    let samples = |v: &Vcpu| vec![sample(v.events.first(), v.offsets.first()), sample(v.events.last(), v.offsets.last())];
+    let samples =
+        |v: &Vcpu| vec![sample(v.events.first(), v.offsets.first()), sample(v.events.last(), v.offsets.last())];
     TimeShift {
         peer_trace_id: 0x4051,
         interpolate: false,
@@ -356,19 +358,35 @@ fn host_formats() -> Vec<(&'static str, String)> {
     let u64 = Field::u64;
     let text = |name: &str| Field::text(name, 16);
     let exit = [
-        u32("exit_reason"), u64("guest_rip"), u32("isa"), u64("info1"), u64("info2"), u32("intr_info"), u32("error_code"),
+        u32("exit_reason"),
+        u64("guest_rip"),
+        u32("isa"),
+        u64("info1"),
+        u64("info2"),
+        u32("intr_info"),
+        u32("error_code"),
         u32("vcpu_id"),
     ];
     let exits = "\"reason %s\", __print_symbolic(REC->exit_reason, { 0x060, \"interrupt\" }, { 0x078, \"hlt\" })";
     let write = [u32("vcpu_id"), u64("previous_tsc_offset"), u64("next_tsc_offset")];
     let byte = |name: &str| Field { declaration: format!("__s8 {name}"), size: 1, align: 1, signed: true };
     let pvclock = [
-        u32("vcpu_id"), u32("version"), u64("tsc_timestamp"), u64("system_time"), u32("tsc_to_system_mul"),
-        byte("tsc_shift"), byte("flags"),
+        u32("vcpu_id"),
+        u32("version"),
+        u64("tsc_timestamp"),
+        u64("system_time"),
+        u32("tsc_to_system_mul"),
+        byte("tsc_shift"),
+        byte("flags"),
     ];
     let switch = [
-        text("prev_comm"), Field::i32("prev_pid"), Field::i32("prev_prio"), u64("prev_state"), text("next_comm"),
-        Field::i32("next_pid"), Field::i32("next_prio"),
+        text("prev_comm"),
+        Field::i32("prev_pid"),
+        Field::i32("prev_prio"),
+        u64("prev_state"),
+        text("next_comm"),
+        Field::i32("next_pid"),
+        Field::i32("next_prio"),
     ];
     let waking = [text("comm"), Field::i32("pid"), Field::i32("prio"), Field::i32("target_cpu")];
     let fork = [text("parent_comm"), Field::i32("parent_pid"), text("child_comm"), Field::i32("child_pid")];

@@ -12,8 +12,8 @@ use kvm_timeline::error::Result;
 use kvm_timeline::export::Format;
 use kvm_timeline::monitor::Monitor;
 use kvm_timeline::report::Report;
-use kvm_timeline::session::{Session, is_tsc};
 use kvm_timeline::session::request::Request;
+use kvm_timeline::session::{Session, is_tsc};
 use kvm_timeline::time::RawStamp;
 use kvm_timeline::timeline::setup::DrawOptions;
 
@@ -123,7 +123,8 @@ impl Recorded {
                     assert_eq!(drawn, first);
                     let width = last - first + piece.uncertainty;
                     assert!(
-                        first.saturating_sub(piece.uncertainty) <= truth && truth <= last.saturating_add(piece.uncertainty),
+                        first.saturating_sub(piece.uncertainty) <= truth
+                            && truth <= last.saturating_add(piece.uncertainty),
                         "VM {name} CPU {}: event {number} at {truth} placed at {first}..{last} +- {}: {piece:?}",
                         source.cpu,
                         piece.uncertainty
@@ -137,7 +138,10 @@ impl Recorded {
                     }
                 }
             }
-            assert!(!stream.placement.pieces.iter().any(|p| p.kind == PieceKind::NotPlaced(Reason::FitsNoSegment)) || seen.unplaced() > 0);
+            assert!(
+                !stream.placement.pieces.iter().any(|p| p.kind == PieceKind::NotPlaced(Reason::FitsNoSegment))
+                    || seen.unplaced() > 0
+            );
         }
         seen
     }
@@ -173,6 +177,14 @@ pub(crate) fn reasons(report: &CheckReport) -> String {
 /// The verdict `proved`, with all that speaks against it.
 #[track_caller]
 pub(crate) fn proved(report: &CheckReport) {
-    let table = format!("{:#?}", report.vms.iter().flat_map(|vm| &vm.vcpus).map(|v| (v.id, v.events, v.checked, v.inside, v.verdict, &v.worst)).collect::<Vec<_>>());
+    let table = format!(
+        "{:#?}",
+        report
+            .vms
+            .iter()
+            .flat_map(|vm| &vm.vcpus)
+            .map(|v| (v.id, v.events, v.checked, v.inside, v.verdict, &v.worst))
+            .collect::<Vec<_>>()
+    );
     assert_eq!(report.verdict, Some(Verdict::Proved), "{}{}{table}", reasons(report), report.warnings.join("\n"));
 }
