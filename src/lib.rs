@@ -9,6 +9,7 @@ pub mod error;
 pub mod export;
 pub mod filter;
 pub mod monitor;
+pub mod open;
 pub mod pipeline;
 pub mod print;
 pub mod report;

@@ -6,6 +6,7 @@ mod exit;
 mod filters;
 mod inputs;
 mod offsets;
+mod open;
 mod output;
 mod print;
 mod progress;
@@ -44,6 +45,8 @@ enum Command {
     Offsets(offsets::Args),
     /// Print the merged events of host and guests as text, in host-time order.
     Print(print::Args),
+    /// Open a trace in the Perfetto UI, served from this machine to this machine.
+    Open(open::Args),
     /// Sum up where each vCPU's time went.
     Stats(stats::Args),
 }
@@ -68,6 +71,7 @@ pub fn main() -> Exit {
             Command::Check(args) => check::run(args, cli.quiet),
             Command::Offsets(args) => offsets::run(args, cli.quiet),
             Command::Print(args) => print::run(args, cli.quiet),
+            Command::Open(args) => open::run(args, cli.quiet),
             Command::Stats(args) => stats::run(args, cli.quiet),
         }),
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),
