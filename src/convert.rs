@@ -106,7 +106,8 @@ pub fn convert(
     monitor: &Monitor<'_>,
 ) -> Result<Report> {
     let lanes = lanes(session, selection);
-    let timeline = Timeline::new(setup(session, &lanes, selection, options.draw.clone()));
+    let draw = DrawOptions { whole_recordings: selection.has_all_of_guests(), ..options.draw.clone() };
+    let timeline = Timeline::new(setup(session, &lanes, selection, draw));
     let world = timeline.world();
     let exporter = options.format.exporter();
     let mut bytes = Vec::new();
@@ -196,12 +197,14 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: 
         vcpus: vm
             .vcpus
             .iter()
-            .map(|vcpu| VcpuSetup {
+            .enumerate()
+            .map(|(c, vcpu)| VcpuSetup {
                 number: vcpu.number,
                 vcpu_id: vcpu.vcpu_id,
                 thread: vcpu.thread,
-                segments: segments(vcpu),
+                segments: if selection.wants(v, c) { segments(vcpu) } else { Vec::new() },
                 description: clock_words(vcpu),
+                hidden: !selection.wants(v, c),
             })
             .collect(),
     });

@@ -126,6 +126,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
                 GroupArg::Always => Group::Always,
                 GroupArg::Never => Group::Never,
             },
+            ..DrawOptions::default()
         },
     };
     let stop = stop_flag();

@@ -66,9 +66,7 @@ impl OpenArgs {
     pub(super) fn serve(&self, server: &Server, file: &Path, stop: &AtomicBool, quiet: bool) -> Result<Exit> {
         let link = server.link();
         let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{link}")
-            .and_then(|()| stdout.flush())
-            .map_err(|e| Error::io("stdout", "write", e))?;
+        writeln!(stdout, "{link}").and_then(|()| stdout.flush()).map_err(|e| Error::io("stdout", "write", e))?;
         drop(stdout);
         if !self.no_browser && !browse(&link) {
             say(quiet, "no browser could be started: open the link by hand\n");

@@ -131,6 +131,11 @@ impl Selection {
         }
     }
 
+    /// Whether every event of the guests' recordings is wanted, as far as their vCPUs are.
+    pub fn has_all_of_guests(&self) -> bool {
+        self.events.is_empty() && self.exclude.is_empty() && self.guests == [HostRange::ALL]
+    }
+
     /// Whether a vCPU is wanted.
     pub fn wants(&self, vm: usize, vcpu: usize) -> bool {
         self.vcpus.get(vm).and_then(|vcpus| vcpus.get(vcpu)).copied().unwrap_or(true)
