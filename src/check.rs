@@ -7,6 +7,7 @@ use crate::clock::place::Counts;
 use crate::clock::stamps::NotPlaced;
 use crate::convert::{Interpreted, Span, events_of, interpret, segment_reports, tsc_report};
 use crate::error::Result;
+use crate::filter::Selection;
 use crate::monitor::Monitor;
 use crate::report::{SegmentReport, TscReport};
 use crate::session::{Session, Vcpu};
@@ -117,7 +118,7 @@ pub struct Worst {
 ///
 /// If an input can no longer be read, or if the monitor asks to stop.
 pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
-    let interpreted = interpret(session, Span::All, false, monitor)?;
+    let interpreted = interpret(session, &Selection::all(session, Span::All), false, monitor)?;
     let vms: Vec<CheckVm> = session
         .vms
         .iter()

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::Exit;
+use super::filters::FilterArgs;
 use super::inputs::{InputArgs, say, warn};
 use super::output::{Output, write_all};
 use super::progress::{Progress, stop_flag};
 use crate::convert::{ConvertOptions, Span, convert};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::Format;
+use crate::filter::nanoseconds;
 use crate::monitor::Monitor;
 use crate::timeline::setup::{DrawOptions, Flows, Group};
 
@@ -42,6 +44,8 @@ pub(super) struct Args {
     /// Exit with 3 if the kernel lost events or some could not be placed.
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,26 +89,7 @@ enum GroupArg {
 
 /// `100us`, `1.5ms`, `2s`, `300` (nanoseconds).
 fn duration_ns(text: &str) -> std::result::Result<u64, String> {
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale: u64 = match unit {
-        "" | "ns" => 1,
-        "us" | "µs" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        _ => return Err(format!("unknown unit `{unit}`: use ns, us, ms or s")),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let wrong = || "write a number and a unit, such as 100us or 1.5ms".to_owned();
-    let whole: u64 = if whole.is_empty() && !fraction.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
-    let mut ns = whole.checked_mul(scale).ok_or_else(wrong)?;
-    let mut unit = scale;
-    for digit in fraction.chars() {
-        unit /= 10;
-        let digit = digit.to_digit(10).ok_or_else(wrong)?;
-        ns = ns.checked_add(unit * u64::from(digit)).ok_or_else(wrong)?;
-    }
-    Ok(ns)
+    nanoseconds(text, 1)
 }
 
 impl Args {
@@ -129,7 +114,6 @@ impl Args {
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let options = ConvertOptions {
         format: args.format()?,
-        span: args.span.into(),
         draw: DrawOptions {
             stall_ns: args.stall,
             flows: match args.flows {
@@ -142,6 +126,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
                 GroupArg::Always => Group::Always,
                 GroupArg::Never => Group::Never,
             },
+            ..DrawOptions::default()
         },
     };
     let stop = stop_flag();
@@ -149,10 +134,11 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let tick = |events| progress.tick(events);
     let monitor = Monitor { tick: &tick, stop: &stop };
     let session = args.inputs.open(&progress, &monitor)?;
+    let selection = args.filters.select(&session, args.span.into(), &monitor)?;
     // Created after the inputs were opened: wrong inputs leave no trace in the output's directory.
     let mut output = Output::create(&args.output)?;
     progress.stage("writing");
-    let report = convert(&session, &options, &mut |bytes| output.write(bytes), &monitor)?;
+    let report = convert(&session, &selection, &options, &mut |bytes| output.write(bytes), &monitor)?;
     output.finish()?;
     progress.clear();
     if let Some(path) = &args.report {
@@ -167,18 +153,4 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let lost = report.inputs.iter().any(|i| i.events_lost + i.losses_uncounted > 0);
     let strict = args.strict && (lost || !report.events.not_placed.is_empty());
     Ok(if !report.damaged.is_empty() || strict { Exit::Damaged } else { Exit::Done })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration_ns;
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration_ns("100us"), Ok(100_000));
-        assert_eq!(duration_ns("1.5ms"), Ok(1_500_000));
-        assert_eq!(duration_ns(".25s"), Ok(250_000_000));
-        assert_eq!(duration_ns("7"), Ok(7));
-        assert!(duration_ns("7h").is_err() && duration_ns("").is_err() && duration_ns("99999999999999s").is_err());
-    }
 }

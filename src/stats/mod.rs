@@ -6,8 +6,9 @@ use serde::Serialize;
 
 pub use table::{csv, quoted, text};
 
-use crate::convert::{Span, interpret};
+use crate::convert::interpret;
 use crate::error::Result;
+use crate::filter::Selection;
 use crate::monitor::Monitor;
 use crate::report::{StallReport, TscReport};
 use crate::session::Session;
@@ -115,8 +116,8 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 /// # Errors
 ///
 /// If an input can no longer be read, or if the monitor asks to stop.
-pub fn stats(session: &Session, span: Span, monitor: &Monitor<'_>) -> Result<Stats> {
-    let interpreted = interpret(session, span, true, monitor)?;
+pub fn stats(session: &Session, selection: &Selection, monitor: &Monitor<'_>) -> Result<Stats> {
+    let interpreted = interpret(session, selection, true, monitor)?;
     let outcome = &interpreted.outcome;
     let vcpu = |v: usize, c: usize| {
         let vcpu = &session.vms[v].vcpus[c];

@@ -32,8 +32,10 @@ impl Timeline {
             && !recording.started
         {
             recording.started = true;
-            vcpu.make_room(at.ns, &mut context);
-            vcpu.row.instant(context.canvas, at.ns, Category::None, NameId::RECORDING_STARTS);
+            if context.options.whole_recordings {
+                vcpu.make_room(at.ns, &mut context);
+                vcpu.row.instant(context.canvas, at.ns, Category::None, NameId::RECORDING_STARTS);
+            }
         }
         let Some(source) = self.sources.get_mut(usize::from(source_index)) else { return false };
         let Some(plan) = source.plans.get(usize::from(event)) else { return false };
@@ -108,6 +110,8 @@ impl Timeline {
         let (vcpu, mut context) = self.vcpu(target);
         vcpu.make_room(ns, &mut context);
         vcpu.row.close_all(context.canvas, ns, Closing::Truncated);
-        vcpu.row.instant(context.canvas, ns, Category::None, NameId::RECORDING_ENDS);
+        if context.options.whole_recordings {
+            vcpu.row.instant(context.canvas, ns, Category::None, NameId::RECORDING_ENDS);
+        }
     }
 }

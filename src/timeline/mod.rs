@@ -238,6 +238,20 @@ impl Timeline {
         }
     }
 
+    /// Events between `ts` and the next one are not drawn: what goes on meanwhile is not known.
+    pub fn pause(&mut self, ts: HostTsc) {
+        let ns = self.moment(ts).ns;
+        for cpu in 0..self.hosts.len() {
+            self.forget_cpu(cpu, ns, Closing::Truncated, |_| true);
+        }
+        for index in 0..self.vcpus.len() {
+            let (vcpu, mut context) = self.vcpu(index);
+            vcpu.lose(ns, Closing::Truncated, &mut context);
+            self.close_guest(index, ns, Closing::Truncated);
+        }
+        self.suspended.iter_mut().for_each(|suspended| *suspended = Suspended::default());
+    }
+
     /// Items in the current batch.
     pub fn pending(&self) -> usize {
         self.canvas.len()
