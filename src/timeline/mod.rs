@@ -167,6 +167,15 @@ impl Timeline {
         }
     }
 
+    /// Limits the check of guest events against run windows to the host's recording `known`. `slack` is, by VM and vCPU,
+    /// how many host cycles one reading of the guest's clock lasts beyond the first: an event may have happened that much
+    /// later than its stamp says.
+    pub fn limit_check(&mut self, known: (HostTsc, HostTsc), slack: impl Fn(u32, u32) -> u64) {
+        for vcpu in &mut self.vcpus {
+            vcpu.check.limit((known.0.get(), known.1.get()), slack(vcpu.vm, vcpu.vcpu));
+        }
+    }
+
     /// Keeps every exit's duration for [`ExitTotals::durations`]: eight bytes per exit.
     pub fn keep_durations(&mut self) {
         self.keep_durations = true;
