@@ -31,7 +31,7 @@ fn main() {
         })
         .collect();
     printk.sort();
-    let context = PrintContext { printk: &printk, symbols: &[] };
+    let context = PrintContext { printk: &printk, symbols: None };
     let page = fs::read_to_string(dir.join("events/header_page")).expect("header_page");
     let capacity = page.split("data;").nth(1).and_then(|t| t.split("size:").nth(1)).and_then(|t| t.split(';').next());
     let page = 16 + capacity.and_then(|t| t.trim().parse::<usize>().ok()).expect("page size");

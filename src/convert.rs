@@ -155,7 +155,11 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, span: HostRange, draw: DrawOp
     let sources = session
         .inputs
         .iter()
-        .map(|i| FieldSource { formats: i.capture.formats.clone(), endian: i.capture.endian })
+        .map(|i| FieldSource {
+            symbols: i.capture.info.kallsyms.clone(),
+            printk: i.capture.info.printk_formats.as_slice().into(),
+            ..FieldSource::new(i.capture.formats.clone(), i.capture.endian)
+        })
         .collect();
     // Segments are drawn where something else is: within the span and the host's or the guests' recordings.
     let known = [session.host_span(), session.guest_span()].into_iter().flatten();

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod convert;
 pub mod error;
 pub mod export;
+pub mod inspect;
 pub mod monitor;
 pub mod pipeline;
 pub mod report;

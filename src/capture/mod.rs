@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod bytes;
 pub mod event_format;
+pub mod kallsyms;
 mod open;
 pub mod raw_pages;
 pub mod ring_buffer;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use event_format::FormatTable;
+use kallsyms::Kallsyms;
 
 /// Byte order of a capture's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +134,8 @@ pub struct CaptureInfo {
     pub tgids: Vec<(i32, i32)>,
     /// `printk_formats`: address and format, for events that refer to a string by address.
     pub printk_formats: Vec<(u64, Box<str>)>,
-    /// /proc/kallsyms text, as recorded; parsed by whoever needs it.
-    pub kallsyms: Option<Arc<str>>,
+    /// The kernel's functions by address.
+    pub kallsyms: Option<Arc<Kallsyms>>,
     /// Kernel counters per buffer and CPU.
     pub cpu_stats: Vec<CpuStats>,
     /// CPUs of the machine, 0 where unknown.

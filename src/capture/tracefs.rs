@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::archive::{self, Budget};
 use super::event_format::{EventFormat, FormatTable};
+use super::kallsyms::Kallsyms;
 use super::raw_pages::{PageFile, RawPages};
 use super::ring_buffer::EventIds;
 use super::source::ReadAt;
@@ -154,7 +155,9 @@ impl Copy<'_> {
             cmdlines: cmdlines(&text("saved_cmdlines")?),
             tgids: text("saved_tgids")?.lines().filter_map(tgid).collect(),
             printk_formats: printk_formats(&text("printk_formats")?),
-            kallsyms: Some(text("kallsyms")?).filter(|symbols| !symbols.is_empty()).map(Arc::from),
+            kallsyms: Some(text("kallsyms")?)
+                .filter(|symbols| !symbols.is_empty())
+                .map(|text| Arc::new(Kallsyms::from_text(text))),
             ..CaptureInfo::default()
         })
     }

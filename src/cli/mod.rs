@@ -4,6 +4,7 @@ mod check;
 mod convert;
 mod exit;
 mod inputs;
+mod inspect;
 mod offsets;
 mod output;
 mod progress;
@@ -40,6 +41,8 @@ enum Command {
     Check(check::Args),
     /// Show each vCPU's TSC-offset history.
     Offsets(offsets::Args),
+    /// Say what the captures are, who is who, and what is missing for a good merge.
+    Inspect(inspect::Args),
     /// Sum up where each vCPU's time went.
     Stats(stats::Args),
 }
@@ -63,6 +66,7 @@ pub fn main() -> Exit {
             Command::Convert(args) => convert::run(args, cli.quiet),
             Command::Check(args) => check::run(args, cli.quiet),
             Command::Offsets(args) => offsets::run(args, cli.quiet),
+            Command::Inspect(args) => inspect::run(args, cli.quiet),
             Command::Stats(args) => stats::run(args, cli.quiet),
         }),
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),

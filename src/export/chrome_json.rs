@@ -7,7 +7,7 @@ use std::io::Write;
 use std::ops::Range;
 
 use crate::capture::Endian;
-use crate::capture::event_format::{PrintContext, Value};
+use crate::capture::event_format::Value;
 use crate::export::text::push_array;
 use crate::timeline::drawing::{Arg, Batch, Exporter, Item, Owner, Shape, StringId, Track, TrackId, TrackKind, World};
 
@@ -268,7 +268,7 @@ impl Encoder<'_> {
                 let Some(source) = source(*index) else { return };
                 let Some(format) = source.formats.get(*event) else { return };
                 scratch.clear();
-                format.render(bytes(payload), source.endian, &PrintContext::default(), scratch);
+                format.render(bytes(payload), source.endian, &source.context(), scratch);
                 json::string(object.key(key(*id)), scratch);
             }
         }

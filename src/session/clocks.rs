@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::capture::{Capture, Clock, Record};
-use crate::clock::history::{Change, Evidence, History, InferredOffset};
+use crate::clock::history::{Change, Evidence, Given, History, InferredOffset};
 use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer_vm};
 use crate::clock::place::{Placer, Track, tracks};
 use crate::clock::pvclock::{self, ClockSample, Update};
@@ -71,8 +71,12 @@ impl<'a> Guest<'a> {
 /// A vCPU with its clock.
 pub(super) struct PairedVcpu {
     pub(super) vcpu_id: u32,
+    /// The guest's CPU.
+    pub(super) cpu: u32,
     pub(super) thread: i32,
     pub(super) history: History,
+    /// What is known of it even where no offset is.
+    scaling: Scaling,
     changes: Vec<Change>,
     updates: Vec<Update>,
     pub(super) note: Option<String>,
@@ -80,7 +84,7 @@ pub(super) struct PairedVcpu {
 
 /// A VM's threads together with the guest files that are (or might be) its.
 pub(super) struct Pairing {
-    /// By vcpu_id: the guest's CPU n is number n here.
+    /// In the order of the group.
     pub(super) vcpus: Vec<PairedVcpu>,
     pub(super) has_files: bool,
     /// kvm-clock minus stamp, in nanoseconds, per guest clock that is no TSC.
@@ -102,15 +106,25 @@ impl Pairing {
             Self { vcpus: Vec::new(), has_files: !guests.is_empty(), constants: Vec::new(), warnings: Vec::new() };
         for (rank, &(vcpu_id, thread)) in group.vcpus.iter().enumerate() {
             let extra = Extra {
-                given: given(&side.request.offsets, name, rank as u32),
-                time_shift: shift.map(|s| (s, rank)),
+                given: given(&side.request.offsets, name, group.cpu(rank)),
+                time_shift: shift.map(|s| (s, group.cpu(rank) as usize)),
                 facts: side.facts,
                 ignore_recorded: side.request.ignore_recorded_offsets,
             };
             let evidence = evidence(&side.evidence, group, vcpu_id, thread, &extra);
-            let updates = side.evidence.updates(group, vcpu_id, thread);
+            let updates = side.evidence.updates(thread);
+            let scaling = known_scaling(&evidence);
             let history = History::build(&evidence);
-            pairing.vcpus.push(PairedVcpu { vcpu_id, thread, history, changes: evidence.changes, updates, note: None });
+            pairing.vcpus.push(PairedVcpu {
+                vcpu_id,
+                cpu: group.cpu(rank),
+                thread,
+                history,
+                scaling,
+                changes: evidence.changes,
+                updates,
+                note: None,
+            });
         }
         for guest in guests {
             match guest.clock() {
@@ -123,8 +137,7 @@ impl Pairing {
 
     /// Index of the vCPU that is the guest's CPU `cpu`.
     pub(super) fn vcpu_of_cpu(&self, cpu: u32) -> Option<usize> {
-        let index = cpu as usize;
-        (index < self.vcpus.len()).then_some(index)
+        self.vcpus.iter().position(|v| v.cpu == cpu)
     }
 
     /// How the stamps of a guest's buffer are mapped for a vCPU.
@@ -141,12 +154,12 @@ impl Pairing {
     }
 
     /// The histories that a scan of the host can narrow.
-    pub(super) fn to_tighten(&mut self) -> Vec<(i32, &mut History, Vec<Change>)> {
+    pub(super) fn tightenable(&mut self) -> Vec<(i32, &mut History, Vec<Change>)> {
         self.vcpus.iter_mut().map(|v| (v.thread, &mut v.history, v.changes.clone())).collect()
     }
 
     fn infer_offsets(&mut self, side: &HostSide<'_>, guest: &Guest<'_>, monitor: &Monitor<'_>) -> Result<()> {
-        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS)?;
+        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS, |cpu| self.vcpu_of_cpu(cpu).is_some())?;
         let missing: Vec<&StreamSample> = samples
             .iter()
             .filter(|s| self.vcpu_of_cpu(s.cpu).is_some_and(|v| self.vcpus[v].history.segments.is_empty()))
@@ -157,10 +170,12 @@ impl Pairing {
         let all = side.windows(monitor)?;
         let mut stamps: Vec<(usize, Vec<RawStamp>)> =
             missing.iter().filter_map(|s| Some((self.vcpu_of_cpu(s.cpu)?, sound(s)))).collect();
+        // One rate for all vCPUs of a VM.
+        let scaling = self.vcpus.first().map_or(Scaling::NONE, |v| v.scaling);
         let found: Vec<Result<Inference, Undecided>> = {
             let windows = |vcpu: usize| all.get(&self.vcpus[vcpu].thread);
             let samples = stamps.iter().filter_map(|(v, stamps)| Some(VcpuSample { stamps, windows: windows(*v)? }));
-            infer_vm(&samples.collect::<Vec<_>>(), Scaling::NONE)
+            infer_vm(&samples.collect::<Vec<_>>(), scaling)
         };
         stamps.retain(|(v, _)| all.contains_key(&self.vcpus[*v].thread));
         for ((vcpu, _), inference) in stamps.into_iter().zip(found) {
@@ -174,7 +189,8 @@ impl Pairing {
         let width = inference.hull.width();
         let inferred = InferredOffset { offset: inference.estimate, uncertainty: width.div_ceil(2) };
         let v = &mut self.vcpus[vcpu];
-        v.history = History::build(&Evidence { inferred: Some(inferred), ..Evidence::default() });
+        let given = Some(Given { offset: None, scaling: Some(v.scaling) });
+        v.history = History::build(&Evidence { given, inferred: Some(inferred), ..Evidence::default() });
         v.note = Some(format!(
             "offset between {} and {} ({width} cycles)",
             inference.hull.lo.signed(),
@@ -204,7 +220,7 @@ impl Pairing {
             return Err(unusable("the host has no kvm_pvclock_update events"));
         }
         let all = side.windows(monitor)?;
-        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS)?;
+        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS, |cpu| self.vcpu_of_cpu(cpu).is_some())?;
         let stamps: Vec<(usize, Vec<RawStamp>)> =
             samples.iter().filter_map(|s| Some((self.vcpu_of_cpu(s.cpu)?, sound(s)))).collect();
         let clock_samples: Vec<ClockSample<'_>> = stamps
@@ -226,7 +242,7 @@ impl Pairing {
     pub(super) fn score(&self, side: &HostSide<'_>, guests: &[Guest<'_>], monitor: &Monitor<'_>) -> Result<(u64, u64)> {
         let mut placed: Vec<(i32, Vec<HostTsc>)> = Vec::new();
         for guest in guests {
-            for stream in sample(guest.capture, guest.survey, FIT_CHUNKS)? {
+            for stream in sample(guest.capture, guest.survey, FIT_CHUNKS, |cpu| self.vcpu_of_cpu(cpu).is_some())? {
                 let Some(vcpu) = self.vcpu_of_cpu(stream.cpu) else { continue };
                 let buffer = guest.capture.buffers.iter().position(|b| b.clock == guest.clock()).unwrap_or(0);
                 let tracks = self.tracks(vcpu, guest.capture, buffer);
@@ -254,6 +270,14 @@ impl Pairing {
         }
         Ok((inside, checked))
     }
+}
+
+/// The scaling that `evidence` names, in the order of its sources.
+fn known_scaling(evidence: &Evidence) -> Scaling {
+    let given = evidence.given.and_then(|given| given.scaling);
+    let snapshots = evidence.snapshots.iter().filter_map(|s| s.scaling);
+    let samples = evidence.samples.iter().filter_map(|s| s.scaling);
+    given.into_iter().chain(snapshots).chain(samples).next().unwrap_or(Scaling::NONE)
 }
 
 fn place_piece(tracks: &[Track], piece: &[(RawStamp, u8)]) -> Vec<HostTsc> {

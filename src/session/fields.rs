@@ -41,13 +41,8 @@ impl Events {
     }
 
     /// How many formats there are.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.interest.len()
-    }
-
-    /// Whether the capture has no formats.
-    pub(super) fn is_empty(&self) -> bool {
-        self.interest.is_empty()
     }
 
     /// Whether pass 1 reads fields of this event.

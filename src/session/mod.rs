@@ -6,10 +6,12 @@ mod contradictions;
 mod evidence;
 pub mod facts;
 mod fields;
+mod fit;
 pub mod groups;
 mod inputs;
 pub mod manifest;
 mod matching;
+mod pairs;
 mod placement;
 mod rate;
 pub mod request;
@@ -17,6 +19,7 @@ mod roles;
 pub mod runs;
 mod samples;
 pub mod survey;
+mod writers;
 
 use crate::capture::{Capture, Clock};
 use crate::clock::history::History;
@@ -113,6 +116,16 @@ pub struct GuestStream {
     pub span: Option<HostRange>,
 }
 
+/// What was opened, before it is known who is who.
+pub(crate) struct OpenedInputs<'a> {
+    /// Captures with what pass 1 found in them.
+    pub(crate) captures: Vec<(&'a Capture, &'a Survey)>,
+    /// What lies beside them.
+    pub(crate) left_out: &'a [LeftOut],
+    /// The manifests.
+    pub(crate) manifests: &'a [Manifest],
+}
+
 /// Everything that pass 2 needs to know.
 pub struct Session {
     /// All captures.
@@ -140,7 +153,22 @@ impl Session {
     ///
     /// If a file cannot be read or is no capture, if there is no host, or if a guest cannot be placed at all.
     pub fn open(request: &Request, monitor: &Monitor<'_>) -> Result<Self> {
-        Self::from_opened(inputs::open(request, monitor)?, request, monitor)
+        Self::open_noting(request, monitor, &mut |_| {})
+    }
+
+    /// As [`Session::open`], and shows what was opened before it is found out who is who, which may fail.
+    pub(crate) fn open_noting(
+        request: &Request,
+        monitor: &Monitor<'_>,
+        note: &mut dyn FnMut(OpenedInputs<'_>),
+    ) -> Result<Self> {
+        let opened = inputs::open(request, monitor)?;
+        note(OpenedInputs {
+            captures: opened.captures.iter().map(|o| (&o.capture, &o.survey)).collect(),
+            left_out: &opened.left_out,
+            manifests: &opened.manifests,
+        });
+        Self::from_opened(opened, request, monitor)
     }
 
     /// Finds out who is who.
@@ -209,6 +237,6 @@ impl Session {
 }
 
 /// Whether the buffer's stamps are TSC cycles.
-pub(crate) fn is_tsc(capture: &Capture, buffer: usize) -> bool {
+pub fn is_tsc(capture: &Capture, buffer: usize) -> bool {
     capture.buffers.get(buffer).is_some_and(|b| b.clock == Clock::X86Tsc)
 }

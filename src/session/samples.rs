@@ -14,15 +14,20 @@ pub(super) struct StreamSample {
     pub(super) pieces: Vec<Vec<(RawStamp, u8)>>,
 }
 
-/// Reads at most `chunks` chunks of each stream of the buffer that holds most events, spread over its length.
-pub(super) fn sample(capture: &Capture, survey: &Survey, chunks: usize) -> Result<Vec<StreamSample>> {
+/// Reads at most `chunks` chunks of each wanted CPU's stream of the buffer that holds most events, spread over its length.
+pub(super) fn sample(
+    capture: &Capture,
+    survey: &Survey,
+    chunks: usize,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<Vec<StreamSample>> {
     let mut chunk = Chunk::default();
     let mut samples = Vec::new();
     let busiest = (0..capture.buffers.len()).max_by_key(|&b| {
         let events: u64 = survey.streams.iter().filter(|s| s.buffer == b).map(|s| s.events).sum();
         (events, std::cmp::Reverse(b))
     });
-    for found in survey.streams.iter().filter(|s| Some(s.buffer) == busiest && s.events > 0) {
+    for found in survey.streams.iter().filter(|s| Some(s.buffer) == busiest && s.events > 0 && wanted(s.cpu)) {
         let full: Vec<usize> = (0..found.chunks.len()).filter(|&i| found.chunks[i].records > 0).collect();
         let mut sample = StreamSample { cpu: found.cpu, ..StreamSample::default() };
         for index in spread(full.len(), chunks) {

@@ -253,7 +253,7 @@ fn look(scratch: &mut Scratch, buffer: usize, endian: Endian, events: &Events, f
             None => piece.lost_unknown += 1,
         }
     }
-    counts.resize(events.len(), 0);
+    counts.resize(events.count(), 0);
     let mut previous = 0;
     for record in &chunk.records {
         piece.span.min = piece.span.min.min(record.ts);

@@ -12,14 +12,18 @@ pub(super) struct Canvas {
     args_from: usize,
     flows_from: usize,
     pub(super) names: Names,
+    spare: Vec<Batch>,
 }
+
+/// Batches whose memory is kept for later.
+const MAX_SPARE: usize = 4;
 
 /// Beyond this many bytes of payload a batch draws items without their fields, so that its ranges stay within 32 bits.
 const MAX_BYTES: usize = 1 << 31;
 
 impl Canvas {
     pub(super) fn new() -> Self {
-        Self { batch: Batch::default(), args_from: 0, flows_from: 0, names: Names::new() }
+        Self { batch: Batch::default(), args_from: 0, flows_from: 0, names: Names::new(), spare: Vec::new() }
     }
 
     /// Items in the current batch.
@@ -31,9 +35,16 @@ impl Canvas {
     pub(super) fn take(&mut self) -> Batch {
         self.names.next_batch();
         (self.args_from, self.flows_from) = (0, 0);
-        let items = self.batch.items.len();
-        let next = Batch { items: Vec::with_capacity(items.min(1 << 20)), ..Batch::default() };
+        let next = self.spare.pop().unwrap_or_default();
         std::mem::replace(&mut self.batch, next)
+    }
+
+    /// Keeps the memory of a batch that is not needed any more.
+    pub(super) fn recycle(&mut self, mut batch: Batch) {
+        if self.spare.len() < MAX_SPARE {
+            batch.clear();
+            self.spare.push(batch);
+        }
     }
 
     fn item(

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::capture::Endian;
-use crate::capture::event_format::FormatTable;
+use crate::capture::event_format::{FormatTable, PrintContext};
+use crate::capture::kallsyms::Kallsyms;
 use crate::time::TraceNs;
 
 /// Index into [`World::tracks`].
@@ -74,6 +75,22 @@ pub struct FieldSource {
     pub formats: Arc<FormatTable>,
     /// The capture's byte order.
     pub endian: Endian,
+    /// The kernel's functions by address.
+    pub symbols: Option<Arc<Kallsyms>>,
+    /// `printk_formats`, sorted by address.
+    pub printk: Arc<[(u64, Box<str>)]>,
+}
+
+impl FieldSource {
+    /// Formats alone: addresses are shown as numbers.
+    pub fn new(formats: Arc<FormatTable>, endian: Endian) -> Self {
+        Self { formats, endian, symbols: None, printk: Arc::default() }
+    }
+
+    /// What print formats may refer to.
+    pub fn context(&self) -> PrintContext<'_> {
+        PrintContext { printk: &self.printk, symbols: self.symbols.as_deref() }
+    }
 }
 
 /// Everything an exporter may need that does not change while items stream by.
@@ -231,6 +248,18 @@ pub struct Batch {
     pub strings: StringTable,
     /// Payloads and texts.
     pub bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// Empties the batch, keeping its allocations.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.args.clear();
+        self.flows.clear();
+        self.strings.text.clear();
+        self.strings.ends.clear();
+        self.bytes.clear();
+    }
 }
 
 /// Strings laid end to end.

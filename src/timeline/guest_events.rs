@@ -4,6 +4,7 @@ use super::Timeline;
 use super::drawing::Category;
 use super::guest_row::{self, Brush, Record};
 use super::names::NameId;
+use super::pairs::{Class, Half};
 use super::plan::Kind;
 use super::row::Closing;
 use super::vcpu::{Context, Moment};
@@ -23,7 +24,8 @@ impl Timeline {
             reasons: &self.reasons,
             stalls: &mut self.stalls,
             mark_names: &self.mark_names,
-            stall_ns: self.options.stall_ns,
+            flows: &mut self.flows,
+            options: &self.options,
             keep_durations: self.keep_durations,
         };
         if let Some(recording) = self.recordings.get_mut(stream.recording)
@@ -43,6 +45,16 @@ impl Timeline {
             }
             Kind::Switch(_) | Kind::Half(_) | Kind::SyscallEnter(_) | Kind::SyscallExit => {
                 vcpu.make_room(at.ns, &mut context);
+                if let Kind::Half(Half::Begin { class, key, .. }) = plan.kind {
+                    let vector = || key.and_then(|key| key.get(payload));
+                    match class {
+                        Class::Vector => {
+                            vcpu.causes.arrive(vector().unwrap_or(u64::MAX), |flow| context.canvas.flow(flow));
+                        }
+                        Class::Timer => vcpu.causes.timer_runs(|flow| context.canvas.flow(flow)),
+                        _ => {}
+                    }
+                }
                 let Some(suspended) = self.suspended.get_mut(vcpu.vm as usize) else { return false };
                 let record = Record { plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
                 let mut brush = Brush { canvas: context.canvas, labels: &mut source.labels, host: false };

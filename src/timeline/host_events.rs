@@ -5,8 +5,9 @@ use super::guest_row::{self, Brush, Record};
 use super::host_cpu::Running;
 use super::marks::Waker;
 use super::names::{self, NameId};
-use super::plan::{Kind, Plan, Switch, Wake};
+use super::plan::{Cause, Kind, Plan, Switch, Wake};
 use super::row::{Closing, Open};
+use super::setup::Flows;
 use super::vcpu::Moment;
 use super::vcpu_thread::{Detailed, Mode, Off};
 
@@ -50,7 +51,7 @@ impl Timeline {
                 vcpu.kvm_exit(at, cpu, reason, &fields, payload, &mut context);
                 true
             }
-            Kind::KvmDetail => {
+            Kind::KvmDetail(cause) => {
                 // An interrupt's work is not that of the exit which it interrupts.
                 if plan.flags.and_then(|flags| flags.get(payload)).unwrap_or(0) & (HARDIRQ | SOFTIRQ) != 0 {
                     return false;
@@ -58,7 +59,9 @@ impl Timeline {
                 let Some(index) = self.current_vcpu(cpu, &plan, payload) else { return false };
                 let (vcpu, mut context) = self.vcpu(index);
                 let detail = Detailed { name: plan.name, source: source_index, event, payload };
-                vcpu.kvm_detail(at, cpu, detail, &mut context)
+                let drawn = vcpu.kvm_detail(at, cpu, detail, &mut context);
+                self.send(index, cause, payload);
+                drawn
             }
             Kind::Half(half) => {
                 let source = &mut self.sources[usize::from(source_index)];
@@ -84,6 +87,29 @@ impl Timeline {
     #[inline]
     fn thread(&self, pid: i32) -> Option<usize> {
         self.threads.get(&pid).map(|&index| index as usize)
+    }
+
+    /// The exit that a vCPU's thread handles may send an interrupt, to itself or to another vCPU.
+    fn send(&mut self, from: usize, cause: Cause, payload: &[u8]) {
+        let vcpu = &mut self.vcpus[from];
+        let (vm, flow) = (vcpu.vm, vcpu.exit_flow);
+        if vcpu.mode != Mode::Exit || flow == 0 {
+            return;
+        }
+        match cause {
+            Cause::None => {}
+            Cause::Inject { vector } => vcpu.causes.send(vector.get(payload).unwrap_or(0), flow),
+            Cause::Accept { vcpu, vector } => {
+                let id = vcpu.get(payload).and_then(|id| u32::try_from(id).ok());
+                let other = self
+                    .vcpus
+                    .iter_mut()
+                    .find(|other| other.vm == vm && other.vcpu_id.is_some() && other.vcpu_id == id);
+                if let Some(other) = other.filter(|other| other.me as usize != from) {
+                    other.causes.send(vector.get(payload).unwrap_or(0), flow);
+                }
+            }
+        }
     }
 
     fn cpu_index(&self, fields: &Wake, payload: &[u8]) -> Option<usize> {
@@ -116,7 +142,7 @@ impl Timeline {
             vcpu.switch_in(at.ns, cpu, &mut context);
         }
         let mut flow = 0;
-        if tid != 0 && self.draws_flows() && self.hosts[cpu].homed > 0 {
+        if tid != 0 && self.options.flows != Flows::None && self.hosts[cpu].homed > 0 {
             self.flows += 1;
             flow = self.flows;
         }

@@ -1,17 +1,19 @@
 //! Names of slices that the record's content decides, remembered so that most events only look them up.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use super::drawing::FieldSource;
 use super::names::{NameId, Names};
 use super::pairs::Label;
-use super::symbols::Symbols;
 use super::syscalls::Syscalls;
+use crate::capture::kallsyms::Kallsyms;
 
 /// Remembered names of one capture.
 pub(super) struct Labels {
     syscalls: Syscalls,
-    symbols: Symbols,
+    symbols: Option<Arc<Kallsyms>>,
     irqs: FxHashMap<u64, NameId>,
     softirqs: FxHashMap<u64, NameId>,
     functions: FxHashMap<(NameId, u64), NameId>,
@@ -28,16 +30,11 @@ impl Labels {
     pub(super) fn new(source: &FieldSource, uname: Option<&str>, names: &mut Names) -> Self {
         Self {
             syscalls: Syscalls::new(source, uname, names),
-            symbols: Symbols::default(),
+            symbols: source.symbols.clone(),
             irqs: FxHashMap::default(),
             softirqs: FxHashMap::default(),
             functions: FxHashMap::default(),
         }
-    }
-
-    pub(super) fn set_symbols(&mut self, symbols: Symbols) {
-        self.symbols = symbols;
-        self.functions.clear();
     }
 
     /// The name of a syscall.
@@ -100,8 +97,8 @@ impl Labels {
 
     fn new_function(&mut self, prefix: NameId, address: u64, names: &mut Names) -> NameId {
         let mut text = names.text(prefix).to_vec();
-        match self.symbols.find(address) {
-            Some((function, _)) => text.extend_from_slice(function.as_bytes()),
+        match self.symbols.as_ref().and_then(|symbols| symbols.find(address)) {
+            Some((_, function)) => text.extend_from_slice(function.as_bytes()),
             None => text.extend_from_slice(format!("{address:#x}").as_bytes()),
         }
         let id = names.intern(&text);

@@ -1,12 +1,13 @@
 //! From records in host-time order to what a person sees: slices, states, instants and marks on named tracks.
 //!
 //! [`Timeline`] is a state machine over events in host-time order. What an event does is decided once per capture
-//! ([`plan`]); the host's events shape its CPUs ([`host_cpu`]) and what is known of each vCPU's thread
-//! ([`vcpu_thread`]), from which the stall marks follow ([`marks`]); a guest's events are drawn in its vCPUs' rows
-//! ([`guest_row`]). Drawn items gather in a batch ([`batch_builder`]) until the caller takes it.
+//! (`plan`); the host's events shape its CPUs (`host_cpu`) and what is known of each vCPU's thread
+//! (`vcpu_thread`), from which the stall marks follow (`marks`); a guest's events are drawn in its vCPUs' rows
+//! (`guest_row`). Drawn items gather in a batch (`batch_builder`) until the caller takes it.
 
 mod accessor;
 mod batch_builder;
+mod causes;
 pub mod drawing;
 mod exit_reasons;
 mod guest_events;
@@ -23,7 +24,6 @@ mod plan;
 mod row;
 mod run_check;
 pub mod setup;
-mod symbols;
 mod syscalls;
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,6 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 pub use self::outcome::{Counts, ExitTotals, Offender, Outcome, RunCheck, Stall, StateTimes, VcpuOutcome};
-pub use self::symbols::Symbols;
 
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
@@ -49,7 +48,7 @@ use self::names::NameId;
 use self::plan::{Plan, Role};
 use self::row::{Closing, Row};
 use self::run_check::Checker;
-use self::setup::{DrawOptions, Flows, Setup, StreamRole};
+use self::setup::{DrawOptions, Setup, StreamRole};
 use self::vcpu::{Context, Moment, Stalls, Vcpu};
 use self::vcpu_thread::{Mode, Off};
 use crate::clock::rate::TscRate;
@@ -106,6 +105,7 @@ pub struct Timeline {
     reasons: Reasons,
     stalls: Stalls,
     mark_names: MarkNames,
+    /// The last flow id.
     flows: u64,
     last: Moment,
     canvas: Canvas,
@@ -120,8 +120,9 @@ impl Timeline {
             layout.host_cpus.iter().map(|rows| HostCpu::new(rows.cpu, rows.row, rows.events, &mut canvas)).collect();
         let host_by_number: FxHashMap<u32, usize> =
             hosts.iter().enumerate().map(|(i, host)| (host.number, i)).collect();
-        let vcpus: Vec<Vcpu> =
-            layout.vcpus.iter().enumerate().map(|(i, rows)| vcpu(i, rows, setup.rate, &mut canvas)).collect();
+        let vcpus: Vec<Vcpu> = (layout.vcpus.iter().enumerate())
+            .map(|(i, rows)| vcpu(i, rows, find_vcpu(&setup, rows.vm, rows.vcpu), setup.rate, &mut canvas))
+            .collect();
         let host_role = if setup.vms.is_empty() { Role::LoneHost } else { Role::Host };
         let (streams, recordings) = streams(&setup, host_role, &host_by_number, &vcpus, &mut hosts);
         let sources = sources(&setup, host_role, &mut canvas);
@@ -163,13 +164,6 @@ impl Timeline {
             flows: 0,
             last: Moment::default(),
             canvas,
-        }
-    }
-
-    /// Names functions by these symbols of a capture's kernel, instead of by address.
-    pub fn set_symbols(&mut self, source: u16, symbols: Symbols) {
-        if let Some(source) = self.sources.get_mut(usize::from(source)) {
-            source.labels.set_symbols(symbols);
         }
     }
 
@@ -254,6 +248,11 @@ impl Timeline {
         self.canvas.take()
     }
 
+    /// Gives back a batch that has been written, so that its memory is used again.
+    pub fn recycle(&mut self, batch: Batch) {
+        self.canvas.recycle(batch);
+    }
+
     /// Closes what is open, at the last moment that was seen, and says what was found.
     pub fn finish(mut self) -> Outcome {
         // A CPU ends with the last of its streams, those without events included.
@@ -297,14 +296,11 @@ impl Timeline {
             reasons: &self.reasons,
             stalls: &mut self.stalls,
             mark_names: &self.mark_names,
-            stall_ns: self.options.stall_ns,
+            flows: &mut self.flows,
+            options: &self.options,
             keep_durations: self.keep_durations,
         };
         (&mut self.vcpus[index], context)
-    }
-
-    fn draws_flows(&self) -> bool {
-        self.options.flows != Flows::None
     }
 }
 
@@ -312,11 +308,18 @@ fn find_vcpu(setup: &Setup, vm: u32, vcpu: u32) -> Option<&setup::VcpuSetup> {
     setup.vms.get(vm as usize)?.vcpus.get(vcpu as usize)
 }
 
-fn vcpu(index: usize, rows: &layout::VcpuRows, rate: TscRate, canvas: &mut Canvas) -> Vcpu {
+fn vcpu(
+    index: usize,
+    rows: &layout::VcpuRows,
+    setup: Option<&setup::VcpuSetup>,
+    rate: TscRate,
+    canvas: &mut Canvas,
+) -> Vcpu {
     Vcpu {
         me: index as u32,
         vm: rows.vm,
         vcpu: rows.vcpu,
+        vcpu_id: setup.and_then(|setup| setup.vcpu_id),
         name: canvas.names.intern(rows.short_name.as_bytes()),
         row: Row::new(rows.row),
         state_track: rows.state,
@@ -332,6 +335,8 @@ fn vcpu(index: usize, rows: &layout::VcpuRows, rate: TscRate, canvas: &mut Canva
         reason: exit_reasons::ReasonId::UNRECORDED,
         exit_begin: 0,
         exit_before: 0,
+        exit_flow: 0,
+        causes: causes::Causes::default(),
         details: vcpu_thread::Details::default(),
         times: StateTimes::default(),
         exits: Vec::new(),

@@ -38,6 +38,8 @@ struct Rule {
 pub(super) enum Class {
     /// An interrupt or softirq: on host rows and guest rows.
     Irq,
+    /// An interrupt by its vector, likewise.
+    Vector,
     /// A timer's function in interrupt context: on rows of guests, and of a host without guests.
     Timer,
     /// Anything else, likewise.
@@ -117,7 +119,7 @@ impl Class {
     /// The category of its slices on a guest's row.
     pub(super) fn category(self) -> Category {
         match self {
-            Self::Irq | Self::Timer => Category::Irq,
+            Self::Irq | Self::Vector | Self::Timer => Category::Irq,
             Self::Other => Category::Event,
         }
     }
@@ -166,7 +168,7 @@ fn partner(
         let base = begin.name.strip_suffix(first)?;
         let end = *by_name.get(&(&*begin.system, &*format!("{base}{last}")))?;
         let (name, class) = if &*begin.system == "irq_vectors" {
-            (Name::Base("irq "), Class::Irq)
+            (Name::Base("irq "), Class::Vector)
         } else {
             (Name::Base(""), Class::Other)
         };

@@ -48,13 +48,24 @@ pub(super) enum Kind {
     /// The vCPU leaves guest mode.
     KvmExit(Exit),
     /// A detail of the exit that is being handled.
-    KvmDetail,
+    KvmDetail(Cause),
     /// Half of a slice.
     Half(Half),
     /// A syscall begins.
     SyscallEnter(SyscallName),
     /// A syscall ends.
     SyscallExit,
+}
+
+/// Whether a kvm event sends an interrupt.
+#[derive(Clone, Copy)]
+pub(super) enum Cause {
+    /// It does not.
+    None,
+    /// Into the guest that the thread runs.
+    Inject { vector: Num },
+    /// To the vCPU with this id.
+    Accept { vcpu: Num, vector: Num },
 }
 
 /// How a syscall is known.
@@ -167,7 +178,7 @@ fn kind(format: &EventFormat, half: Option<Half>, source: &FieldSource, role: Ro
         ("sched", "sched_migrate_task", Role::Host) => migrate(format, source),
         ("kvm", "kvm_entry", Role::Host) => Some(Kind::KvmEntry),
         ("kvm", "kvm_exit", Role::Host) => exit(format, source),
-        ("kvm" | "kvmmmu", _, Role::Host) => Some(Kind::KvmDetail),
+        ("kvm" | "kvmmmu", _, Role::Host) => Some(Kind::KvmDetail(cause(format, source))),
         ("raw_syscalls", "sys_enter", Role::Guest | Role::LoneHost) => {
             Num::named(format, "id", source.endian).map(|id| Kind::SyscallEnter(SyscallName::Id(id)))
         }
@@ -177,7 +188,7 @@ fn kind(format: &EventFormat, half: Option<Half>, source: &FieldSource, role: Ro
     };
     special.unwrap_or_else(|| match half {
         Some(half @ (Half::Begin { class, .. } | Half::End { class, .. }))
-            if role != Role::Host || class == Class::Irq =>
+            if role != Role::Host || matches!(class, Class::Irq | Class::Vector) =>
         {
             Kind::Half(half)
         }
@@ -221,6 +232,16 @@ fn exit(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
         info1: num("info1"),
         info2: num("info2"),
     }))
+}
+
+fn cause(format: &EventFormat, source: &FieldSource) -> Cause {
+    let num = |name| Num::named(format, name, source.endian);
+    let cause = match &*format.name {
+        "kvm_inj_virq" => num("vector").or_else(|| num("irq")).map(|vector| Cause::Inject { vector }),
+        "kvm_apic_accept_irq" => num("apicid").zip(num("vec")).map(|(vcpu, vector)| Cause::Accept { vcpu, vector }),
+        _ => None,
+    };
+    cause.unwrap_or(Cause::None)
 }
 
 fn syscall(name: &str, names: &mut Names) -> Option<Kind> {

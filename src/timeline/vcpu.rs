@@ -1,6 +1,7 @@
 //! A vCPU: its rows, its thread's state, its marks and its check.
 
 use super::batch_builder::Canvas;
+use super::causes::Causes;
 use super::drawing::TrackId;
 use super::exit_reasons::{ReasonId, Reasons};
 use super::host_cpu::HostCpu;
@@ -9,6 +10,7 @@ use super::names::{NameId, Names};
 use super::outcome::{ExitTotals, StateTimes, VcpuOutcome};
 use super::row::{Closing, Row};
 use super::run_check::Checker;
+use super::setup::{DrawOptions, Flows};
 use super::vcpu_thread::{Details, Mode, Off};
 
 /// A moment: cycles for comparing, nanoseconds for drawing.
@@ -33,6 +35,8 @@ pub(super) struct Vcpu {
     pub(super) me: u32,
     pub(super) vm: u32,
     pub(super) vcpu: u32,
+    /// KVM's number for it.
+    pub(super) vcpu_id: Option<u32>,
     /// "web vCPU 1".
     pub(super) name: NameId,
     pub(super) row: Row,
@@ -54,6 +58,9 @@ pub(super) struct Vcpu {
     pub(super) exit_begin: u64,
     /// `times.exit` when the exit began.
     pub(super) exit_before: u64,
+    /// The flow id of the exit's slice; 0 where it has none.
+    pub(super) exit_flow: u64,
+    pub(super) causes: Causes,
     pub(super) details: Details,
     pub(super) times: StateTimes,
     /// By [`ReasonId`].
@@ -67,13 +74,29 @@ pub(super) struct Context<'a> {
     pub(super) reasons: &'a Reasons,
     pub(super) stalls: &'a mut Stalls,
     pub(super) mark_names: &'a MarkNames,
-    pub(super) stall_ns: u64,
+    /// The last flow id.
+    pub(super) flows: &'a mut u64,
+    pub(super) options: &'a DrawOptions,
     pub(super) keep_durations: bool,
 }
 
 impl Context<'_> {
     pub(super) fn scene(&mut self) -> Scene<'_> {
-        Scene { canvas: self.canvas, hosts: self.hosts, stall_ns: self.stall_ns, names: self.mark_names }
+        Scene { canvas: self.canvas, hosts: self.hosts, stall_ns: self.options.stall_ns, names: self.mark_names }
+    }
+
+    /// A flow id of its own, where such arrows are wanted; otherwise 0.
+    pub(super) fn new_flow(&mut self, wanted: bool) -> u64 {
+        if !wanted {
+            return 0;
+        }
+        *self.flows += 1;
+        *self.flows
+    }
+
+    /// Whether arrows are drawn from what caused an interrupt to its handler.
+    pub(super) fn draws_causes(&self) -> bool {
+        self.options.flows == Flows::All
     }
 }
 

@@ -187,6 +187,7 @@ impl Vcpu {
         context: &mut Context<'_>,
     ) {
         self.check.exit(at.tsc);
+        self.causes.window_ends();
         self.switch_in(at.ns, cpu, context);
         self.change(at.ns);
         self.leave_mode(Closing::Over, context);
@@ -210,6 +211,10 @@ impl Vcpu {
         self.marks.waker = None;
         if let Some(host) = context.hosts.get(cpu) {
             context.canvas.uint(NameId::CPU, u64::from(host.number));
+        }
+        self.exit_flow = context.new_flow(context.draws_causes());
+        if self.exit_flow != 0 {
+            context.canvas.flow(self.exit_flow);
         }
         let name = context.reasons.name(reason);
         self.begin_state(Category::Exit, Correlation::None, name, context);

@@ -21,6 +21,7 @@ mod types;
 pub use field::{Field, FieldKind, Value};
 
 use crate::capture::Endian;
+use crate::capture::kallsyms::Kallsyms;
 use crate::error::Result;
 use ctype::Int;
 use expr::Input;
@@ -168,8 +169,8 @@ impl EventFormat {
 pub struct PrintContext<'a> {
     /// `printk_formats`: address and text, sorted by address.
     pub printk: &'a [(u64, Box<str>)],
-    /// Kernel symbols: address and name, sorted by address.
-    pub symbols: &'a [(u64, Box<str>)],
+    /// Kernel functions by address.
+    pub symbols: Option<&'a Kallsyms>,
 }
 
 impl<'a> PrintContext<'a> {
@@ -182,7 +183,6 @@ impl<'a> PrintContext<'a> {
     /// The symbol at `address` or the nearest one before it: its address and name. `None` for addresses below all
     /// symbols and for 0.
     pub fn symbol_at(&self, address: u64) -> Option<(u64, &'a str)> {
-        let at = self.symbols.partition_point(|(known, _)| *known <= address).checked_sub(1)?;
-        self.symbols.get(at).filter(|(start, _)| *start != 0).map(|(start, name)| (*start, &**name))
+        self.symbols?.find(address)
     }
 }

@@ -69,15 +69,26 @@ impl<'a> Line<'a> {
                 continue;
             }
             let before = line.get(..colon)?;
-            let start = before.iter().rposition(|&byte| byte == b' ').map_or(0, |space| space + 1);
-            let Some(stamp) = Stamp::parse(before.get(start..)?) else { continue };
-            if let Some(head) = Head::parse(trim_end(before.get(..start)?)) {
+            let Some((head, stamp)) = split_stamp(before) else { continue };
+            if let Some(head) = Head::parse(trim_end(head)) {
                 let body = trim(line.get(from..)?);
                 let Head { prefix, comm, pid, tgid, cpu, flags, preempt } = head;
                 return Some(Self { prefix, comm, pid, tgid, cpu, flags, preempt, stamp, body });
             }
         }
     }
+}
+
+/// Splits a stamp off the end. `trace-cmd report` leaves no space before one of 12 digits: `[001]145130378503`, and
+/// with `-l` `1d.h2.145130378503`, whose flags are five.
+fn split_stamp(text: &[u8]) -> Option<(&[u8], Stamp)> {
+    let start = text.iter().rposition(|&byte| byte == b' ').map_or(0, |space| space + 1);
+    let word = text.get(start..)?;
+    let at = |length: usize| Some((text.get(..start + length)?, Stamp::parse(word.get(length..)?)?));
+    at(0).or_else(|| match word.iter().position(|&byte| byte == b']') {
+        Some(end) => at(end + 1),
+        None => at(word.iter().position(|byte| !byte.is_ascii_digit()).filter(|&digits| digits > 0)? + 5),
+    })
 }
 
 impl Stamp {
@@ -145,15 +156,17 @@ impl<'a> Head<'a> {
     }
 }
 
-/// `NAME:` and at least two spaces, which the padded comm column leaves, in front of a comm.
+/// Longest comm of the kernel.
+const MAX_COMM: usize = 15;
+
+/// `NAME:` in front of a comm. A comm may look the same; but the comm's column is padded to more than the longest comm,
+/// and what is longer is no comm.
 fn split_prefix(text: &[u8]) -> (&[u8], &[u8]) {
-    let colon = text.windows(3).position(|window| window == b":  ");
-    match colon.and_then(|colon| text.split_at_checked(colon)) {
-        Some((prefix, rest)) if !prefix.is_empty() && !prefix.contains(&b' ') => {
-            (prefix, trim_start(rest.get(1..).unwrap_or(&[])))
-        }
-        _ => (&[], text),
-    }
+    let whole = (&[][..], text);
+    let Some(colon) = text.windows(2).position(|window| window == b": ") else { return whole };
+    let (Some(prefix), Some(rest)) = (text.get(..colon), text.get(colon + 1..)) else { return whole };
+    let padded = rest.starts_with(b"  ") || text.len() > MAX_COMM;
+    if prefix.is_empty() || prefix.contains(&b' ') || !padded { whole } else { (prefix, trim_start(rest)) }
 }
 
 /// The flags column: interrupts, rescheduling, context, preempt depth, migrate depth, as far as it goes.
@@ -193,8 +206,9 @@ impl<'a> Other<'a> {
         if let Some(comment) = line.strip_prefix(b"#") {
             return Self::comment(trim(comment));
         }
-        let starts = [&b"=>"[..], b"<=", b"CPU ", b"version = ", b"trace-cmd"];
-        if line.is_empty() || starts.iter().any(|start| line.starts_with(start)) {
+        let starts = [&b"=> "[..], b"version = "];
+        let is_empty = line.starts_with(b"CPU ") && line.ends_with(b" is empty");
+        if line.is_empty() || is_empty || starts.iter().any(|start| line.starts_with(start)) {
             return Self::Nothing;
         }
         let (prefix, rest) = match line.windows(2).position(|window| window == b": ") {

@@ -1,10 +1,12 @@
 //! The parts that both file versions share: header texts, formats, symbols, command lines.
 
+use super::compression::Compression;
+use super::section::Section;
 use super::{MAX_FORMAT, MAX_HEADER_TEXT, MAX_TEXT, Notes};
-use crate::capture::CaptureInfo;
 use crate::capture::event_format::{EventFormat, FormatTable};
 use crate::capture::ring_buffer::PageLayout;
-use crate::capture::source::Reader;
+use crate::capture::source::{ReadAt, Reader};
+use crate::capture::{CaptureInfo, Endian};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What has been read of a file so far.
@@ -18,6 +20,32 @@ pub(super) struct Metadata {
     /// VERSION.
     pub(super) recorder: Option<String>,
     pub(super) notes: Notes,
+    /// Where the kernel symbols are.
+    pub(super) kallsyms: Option<KallsymsPlace>,
+}
+
+/// Where a file keeps its kernel symbols.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KallsymsPlace {
+    /// Plain text: offset and length.
+    Bytes(u64, u64),
+    /// A section of a version 7 file.
+    Section(Section),
+}
+
+impl KallsymsPlace {
+    /// Reads the text.
+    pub(super) fn read(self, source: &dyn ReadAt, compression: Compression, endian: Endian) -> Result<Vec<u8>> {
+        match self {
+            Self::Bytes(start, len) => {
+                Reader::new(source, start, start.saturating_add(len), endian).take(len, MAX_TEXT, "kallsyms")
+            }
+            Self::Section(section) => section.with_reader(source, compression, endian, |reader| {
+                let size = u64::from(reader.u32("the size of kallsyms")?);
+                reader.take(size, MAX_TEXT, "kallsyms")
+            }),
+        }
+    }
 }
 
 impl Metadata {
@@ -86,12 +114,13 @@ impl Metadata {
         Ok(())
     }
 
-    /// /proc/kallsyms.
+    /// /proc/kallsyms in a version 6 file: passed over, to be read when a name is needed.
     pub(super) fn kallsyms(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let size = u64::from(reader.u32("the size of kallsyms")?);
-        let text = reader.take(size, MAX_TEXT, "kallsyms")?;
-        if !text.is_empty() {
-            self.info.kallsyms = Some(String::from_utf8_lossy(&text).into());
+        let start = reader.position();
+        reader.skip(size, "kallsyms")?;
+        if size > 0 {
+            self.kallsyms = Some(KallsymsPlace::Bytes(start, size));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod version7;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::kallsyms::Kallsyms;
 use super::raw_pages::PageFile;
 use super::ring_buffer::EventIds;
 use super::source::{ReadAt, Reader};
@@ -109,7 +110,9 @@ fn read(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
     let file = PageFile { source: Arc::clone(&source), path: Arc::from(path), ids: Arc::new(EventIds::new(&formats)) };
     let buffers = buffers::build(plans, &file, compression, &mut meta)?;
     warn_of_split(&buffers, &mut meta);
-    let Metadata { mut info, notes, .. } = meta;
+    let Metadata { mut info, notes, kallsyms, .. } = meta;
+    info.kallsyms =
+        kallsyms.map(|place| Arc::new(Kallsyms::lazy(move || place.read(&*source, compression, header.endian))));
     notes.store(&mut info);
     Ok(Capture { path: path.to_path_buf(), endian: header.endian, info, formats, buffers })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::buffers::{CpuData, Plan};
 use super::compression::Compression;
-use super::metadata::Metadata;
+use super::metadata::{KallsymsPlace, Metadata};
 use super::options::{OptionReader, RawOption, id, text};
 use super::section::{Section, scan};
 use super::{FileHeader, Layouts, MAX_CPUS, MAX_SECTION};
@@ -158,11 +158,15 @@ impl File<'_> {
 
     /// Reads a metadata section. Only the loss of header_page is an error.
     fn metadata(&self, section: &Section, meta: &mut Metadata) -> Result<()> {
+        if section.id == id::KALLSYMS {
+            // Megabytes, which most conversions never look at.
+            meta.kallsyms = Some(KallsymsPlace::Section(*section));
+            return Ok(());
+        }
         let parse = |reader: &mut Reader<'_>| match section.id {
             id::HEADER_INFO => meta.header_info(reader),
             id::FTRACE_EVENTS => meta.ftrace_events(reader),
             id::EVENT_FORMATS => meta.event_formats(reader),
-            id::KALLSYMS => meta.kallsyms(reader),
             id::PRINTK => meta.printk_formats(reader),
             id::CMDLINES => meta.cmdlines(reader),
             _ => Ok(()),
@@ -174,7 +178,6 @@ impl File<'_> {
                 let what = match section.id {
                     id::FTRACE_EVENTS => "ftrace's own formats",
                     id::EVENT_FORMATS => "event formats",
-                    id::KALLSYMS => "kernel symbols",
                     id::PRINTK => "printk formats",
                     _ => "saved command lines",
                 };

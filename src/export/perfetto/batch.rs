@@ -8,7 +8,7 @@ use super::proto::trace_packet::SequenceFlags;
 use super::proto::track_event::Type;
 use super::{uuid, wire};
 use crate::capture::Endian;
-use crate::capture::event_format::{Field, PrintContext, Value};
+use crate::capture::event_format::{Field, Value};
 use crate::export::text::{push_array, push_hex, push_lossy};
 use crate::timeline::drawing::{Arg, Batch, Correlation, Item, Shape, StringId, TrackId, World};
 
@@ -222,7 +222,7 @@ impl<'a> Encoder<'a> {
                 let Some((source, format)) = source.and_then(|s| Some((s, s.formats.get(event)?))) else { return };
                 let mut rendered = std::mem::take(&mut self.scratch);
                 rendered.clear();
-                format.render(slice(&batch.bytes, payload), source.endian, &PrintContext::default(), &mut rendered);
+                format.render(slice(&batch.bytes, payload), source.endian, &source.context(), &mut rendered);
                 self.keyed(key, |encoder, key| encoder.text(key, &rendered));
                 self.scratch = rendered;
             }

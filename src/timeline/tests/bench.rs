@@ -66,6 +66,7 @@ pub(super) fn host_formats() -> FormatTable {
         format("kvm", 7, "kvm_inj_virq", &[("unsigned int vector", 4)], r#""IRQ 0x%x", REC->vector"#),
         format("irq", 8, "irq_handler_entry", &[("int irq", 4), ("__data_loc char[] name", 4)], "\"\""),
         format("irq", 9, "irq_handler_exit", &[("int irq", 4), ("int ret", 4)], "\"\""),
+        format("kvm", 11, "kvm_apic_accept_irq", &[("unsigned int apicid", 4), ("unsigned char vec", 1)], "\"\""),
         format("timer", 10, "timer_start", &[("void * timer", 8)], "\"\""),
     ] {
         table.add(event).unwrap();
@@ -107,7 +108,7 @@ pub(super) fn vm(name: &str, vcpus: Vec<VcpuSetup>) -> VmSetup {
 
 /// Two host CPUs; VM a with threads 10 and 11, VM b with thread 20; all recorded.
 pub(super) fn setup() -> Setup {
-    let source = |formats| FieldSource { formats: Arc::new(formats), endian: Endian::Little };
+    let source = |formats| FieldSource::new(Arc::new(formats), Endian::Little);
     Setup {
         sources: vec![source(host_formats()), source(guest_formats()), source(guest_formats())],
         streams: vec![

@@ -1,7 +1,7 @@
 //! Guest rows, and the rows of a host without VMs.
 
 use super::bench::{Bench, assert_log, lone_setup, setup};
-use crate::timeline::Symbols;
+use crate::capture::kallsyms::Kallsyms;
 
 #[test]
 fn a_syscall_goes_on_when_its_task_runs_again_elsewhere() {
@@ -58,8 +58,10 @@ fn a_syscall_goes_on_when_its_task_runs_again_elsewhere() {
 
 #[test]
 fn interrupts_nest_and_broken_nesting_is_repaired() {
-    let mut bench = Bench::new(setup());
-    bench.timeline.set_symbols(1, Symbols::parse("ffffffff81000100 t tick_sched_timer\nffffffff81000900 T next\n"));
+    let mut setup = setup();
+    let symbols = Kallsyms::from_text("ffffffff81000100 t tick_sched_timer\nffffffff81000900 T next\n");
+    setup.sources[1].symbols = Some(symbols.into());
+    let mut bench = Bench::new(setup);
     bench.feed(
         "100 a0 local_timer_entry pid=0 vector=236
          110 a0 hrtimer_expire_entry pid=0 hrtimer=0xffff888000000010 function=0xffffffff81000100

@@ -187,3 +187,32 @@ fn a_mark_that_is_open_at_the_end_is_truncated() {
          4010000 VM a vCPU 0: - (truncated true)",
     );
 }
+
+#[test]
+fn interrupts_are_linked_to_the_exits_that_sent_them() {
+    let mut setup = setup();
+    setup.options.flows = Flows::All;
+    let mut bench = Bench::new(setup);
+    bench.feed(&us("1000 h0 kvm_entry pid=10
+         1001 h1 kvm_entry pid=11
+         2000 h0 kvm_exit pid=10 exit_reason=1 isa=1
+         2001 h0 kvm_inj_virq pid=10 vector=0xec
+         2002 h0 kvm_apic_accept_irq pid=10 apicid=1 vec=0xfd
+         2003 h0 kvm_entry pid=10
+         2010 a0 hrtimer_expire_entry hrtimer=1
+         2020 a0 hrtimer_expire_exit hrtimer=1
+         2030 a0 hrtimer_expire_entry hrtimer=1
+         2040 a1 local_timer_entry vector=0xec
+         2050 a1 local_timer_exit vector=0xec
+         2060 a1 local_timer_entry vector=0xfd"));
+    let (log, ..) = bench.finish();
+    let linked: Vec<_> = log.lines().filter(|line| line.contains('~')).map(str::trim).collect();
+    assert_eq!(
+        linked,
+        [
+            "2000000 Host state, a vCPU 0: + EXTERNAL_INTERRUPT [exit] (rip 0x0, info1 0x0, info2 0x0, cpu 0) ~1",
+            "2010000 VM a vCPU 0: + hrtimer 0x0 [irq] ~1",
+            "2060000 VM a vCPU 1: + irq local_timer [irq] ~1",
+        ]
+    );
+}

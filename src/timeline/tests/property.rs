@@ -19,7 +19,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
     let pid = prop_oneof![Just(0), Just(5), Just(6), Just(10), Just(11), Just(20)];
     let event =
-        (0..5_usize, 0..22_usize, pid.clone(), pid, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(8)]).prop_map(
+        (0..5_usize, 0..23_usize, pid.clone(), pid, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(8)]).prop_map(
             |(stream, event, pid, other, number, flags)| Step::Event { stream, event, pid, other, number, flags },
         );
     let step = prop_oneof![

@@ -2,6 +2,7 @@
 
 use super::{Record, format_with, show};
 use crate::capture::event_format::PrintContext;
+use crate::capture::kallsyms::Kallsyms;
 
 #[test]
 fn numbers_as_the_kernel_prints_them() {
@@ -166,9 +167,9 @@ fn socket_addresses() {
 
 #[test]
 fn addresses_get_their_names() {
-    let symbols = [(0x1000, "first".into()), (0x2000, "second".into())];
+    let symbols = Kallsyms::from_text("1000 T first\n2000 T second\n");
     let printk = [(0x500, "CPU_ON".into())];
-    let context = PrintContext { printk: &printk, symbols: &symbols };
+    let context = PrintContext { printk: &printk, symbols: Some(&symbols) };
     let format = format_with("unsigned long ip@8:8", "\"%ps %pS %s\", (void *)REC->ip, (void *)REC->ip, REC->ip");
     let show = |ip| Record::new(16).u64(8, ip).render_with(&format, &context);
     assert_eq!(show(0x1000), "first first+0x0 0x1000");

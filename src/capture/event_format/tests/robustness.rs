@@ -12,7 +12,7 @@ const BPRINT: &str = include_str!("../../../../tests/data/formats/ftrace.bprint.
 /// Uses everything that a format offers on a payload.
 fn exercise(format: &EventFormat, payload: &[u8]) {
     let printk = [(0, "%*.*s %lld %pI4 %c".into())];
-    let context = PrintContext { printk: &printk, symbols: &[] };
+    let context = PrintContext { printk: &printk, symbols: None };
     for endian in [Endian::Little, Endian::Big] {
         for field in format.common.iter().chain(&format.fields) {
             let _ = (field.number(payload, endian), field.value(payload, endian));

@@ -2,6 +2,7 @@
 
 use super::Record;
 use crate::capture::event_format::{EventFormat, PrintContext};
+use crate::capture::kallsyms::Kallsyms;
 
 fn ftrace(text: &str) -> EventFormat {
     EventFormat::parse("ftrace", text).expect("a kernel's format")
@@ -16,8 +17,8 @@ fn marker_text_ends_at_its_line() {
 
 #[test]
 fn functions_and_stacks_by_symbol() {
-    let symbols = [(0xffff_0000, "vfs_read".into()), (0xffff_1000, "ksys_read".into())];
-    let context = PrintContext { symbols: &symbols, printk: &[] };
+    let symbols = Kallsyms::from_text("ffff0000 T vfs_read\nffff1000 T ksys_read\n");
+    let context = PrintContext { symbols: Some(&symbols), printk: &[] };
     let format = ftrace(include_str!("../../../../tests/data/formats/ftrace.function.txt"));
     let record = Record::new(24).u64(8, 0xffff_0000).u64(16, 0xffff_1042);
     assert_eq!(record.render_with(&format, &context), "vfs_read <-ksys_read");
@@ -30,8 +31,8 @@ fn functions_and_stacks_by_symbol() {
 #[test]
 fn trace_printk_by_its_format() {
     let printk = [(0x1000, "%s=%d %lld %c%hd|%5s|%ps %pI4".into()), (0x2000, "constant\\n".into())];
-    let symbols = [(0xffff_0000, "vfs_read".into())];
-    let context = PrintContext { printk: &printk, symbols: &symbols };
+    let symbols = Kallsyms::from_text("ffff0000 T vfs_read\n");
+    let context = PrintContext { printk: &printk, symbols: Some(&symbols) };
     let format = ftrace(include_str!("../../../../tests/data/formats/ftrace.bprint.txt"));
     // Arguments as the kernel packs them: strings in line, numbers aligned to at most 4 bytes.
     let record = Record::new(24 + 56)

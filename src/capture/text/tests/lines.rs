@@ -82,6 +82,7 @@ fn lines_that_are_no_events() {
         assert_eq!(Other::parse(text.as_bytes()), Other::Nothing, "{text}");
     }
     assert_eq!(other("hello, world"), Other::Unknown);
+    assert_eq!(other("CPU 0/KVM-5 [000] what"), Other::Unknown, "an event that is not understood is not passed over");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn fields_have_the_kernels_names() {
     // One address is a symbol: then all are text.
     assert_eq!(
         fields(&capture, "exceptions", "page_fault_user")[3..],
-        ["address=139628131856560", "ip=do_it", "error_code=20"]
+        ["address=139628054163632", "ip=do_it", "error_code=20"]
     );
     let softirq = capture.formats.find("irq", "softirq_raise").and_then(|event| capture.formats.get(event));
     assert!(softirq.expect("the event").symbols("vec").any(|symbol| symbol == (9, "RCU")));

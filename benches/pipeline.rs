@@ -1,0 +1,126 @@
+//! Events per second of each stage, on a real capture: read and decode, map to host time, interpret, encode, and all
+//! of it as `convert` does it.
+//!
+//! `cargo bench --bench pipeline [CAPTURE]`; without a path `fixtures/two-vm`. Each figure is the median of five runs on
+//! one thread.
+
+#![allow(missing_docs, clippy::print_stdout)]
+
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use kvm_timeline::capture::{Chunk, Record};
+use kvm_timeline::clock::scaling::HostRange;
+use kvm_timeline::clock::stamps::MapStamps;
+use kvm_timeline::convert::{ConvertOptions, Span, convert, interpret};
+use kvm_timeline::export::Format;
+use kvm_timeline::monitor::Monitor;
+use kvm_timeline::pipeline::lanes::lanes;
+use kvm_timeline::session::Session;
+use kvm_timeline::session::request::Request;
+use kvm_timeline::timeline::setup::DrawOptions;
+
+const RUNS: usize = 5;
+
+/// The median of five runs.
+fn median(mut run: impl FnMut() -> Duration) -> Duration {
+    let mut times: Vec<Duration> = (0..RUNS).map(|_| run()).collect();
+    times.sort_unstable();
+    times[RUNS / 2]
+}
+
+fn show(stage: &str, events: u64, time: Duration) {
+    let ns = time.as_nanos() as u64 / events.max(1);
+    let rate = events as u128 * 1_000_000_000 / time.as_nanos().max(1);
+    println!("{stage:<28} {ns:>6} ns/event {:>12} events/s", rate);
+}
+
+fn main() {
+    let path = std::env::args().skip(1).find(|arg| !arg.starts_with("--"));
+    let path =
+        path.map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/two-vm")), PathBuf::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    pool.install(|| measure(path));
+}
+
+fn measure(path: PathBuf) {
+    let monitor = Monitor::silent();
+    let request = Request { paths: vec![path.clone()], ..Request::default() };
+    let session = Session::open(&request, &monitor).expect("a capture");
+    let events: u64 = session.inputs.iter().map(|i| i.survey.events()).sum();
+    println!("{}: {events} events, one thread", path.display());
+
+    let open = median(|| {
+        let start = Instant::now();
+        black_box(Session::open(&request, &monitor).expect("a capture"));
+        start.elapsed()
+    });
+    show("pass 1: open and survey", events, open);
+
+    let mut chunk = Chunk::default();
+    let decode = median(|| {
+        let start = Instant::now();
+        for input in &session.inputs {
+            for stream in input.capture.buffers.iter().flat_map(|b| &b.streams) {
+                for index in 0..stream.source.chunks() {
+                    chunk.clear();
+                    stream.source.read(index, &mut chunk).expect("readable");
+                    black_box(&chunk.records);
+                }
+            }
+        }
+        start.elapsed()
+    });
+    show("read, unpack, decode", events, decode);
+
+    let mut guests: Vec<(usize, Vec<Record>)> = Vec::new();
+    for (index, stream) in session.streams.iter().enumerate() {
+        let source = &session.inputs[stream.input].capture.buffers[stream.buffer].streams[stream.stream].source;
+        let mut records = Vec::new();
+        for index in 0..source.chunks() {
+            chunk.clear();
+            source.read(index, &mut chunk).expect("readable");
+            records.extend_from_slice(&chunk.records);
+        }
+        guests.push((index, records));
+    }
+    let mapped: u64 = guests.iter().map(|(_, r)| r.len() as u64).sum();
+    if mapped > 0 {
+        let map = median(|| {
+            let start = Instant::now();
+            for (index, records) in &guests {
+                for (event, record) in (0_u64..).zip(records) {
+                    let _ = black_box(session.streams[*index].map(event, record.ts));
+                }
+            }
+            start.elapsed()
+        });
+        show("map guest to host time", mapped, map);
+    }
+
+    black_box(lanes(&session, HostRange::ALL).lanes.len());
+    let interpreted = median(|| {
+        let start = Instant::now();
+        black_box(interpret(&session, Span::All, false, &monitor).expect("readable").ledgers.len());
+        start.elapsed()
+    });
+    show("pass 2 without encoding", events, interpreted);
+
+    for (name, format) in [("pass 2, Perfetto", Format::Perfetto), ("pass 2, Chrome JSON", Format::ChromeJson)] {
+        let options = ConvertOptions { format, span: Span::All, draw: DrawOptions::default() };
+        let mut bytes = 0;
+        let time = median(|| {
+            bytes = 0;
+            let start = Instant::now();
+            let mut write = |part: &[u8]| {
+                bytes += part.len() as u64;
+                Ok(())
+            };
+            black_box(convert(&session, &options, &mut write, &monitor).expect("readable"));
+            start.elapsed()
+        });
+        show(name, events, time);
+        println!("{:<28} {:>6}.{} bytes/event", "", bytes / events, bytes * 10 / events % 10);
+    }
+}
