@@ -122,6 +122,16 @@ pub struct GuestStream {
     pub span: Option<HostRange>,
 }
 
+/// What was opened, before it is known who is who.
+pub(crate) struct OpenedInputs<'a> {
+    /// Captures with what pass 1 found in them.
+    pub(crate) captures: Vec<(&'a Capture, &'a Survey)>,
+    /// What lies beside them.
+    pub(crate) left_out: &'a [LeftOut],
+    /// The manifests.
+    pub(crate) manifests: &'a [Manifest],
+}
+
 /// Everything that pass 2 needs to know.
 pub struct Session {
     /// All captures.
@@ -149,7 +159,22 @@ impl Session {
     ///
     /// If a file cannot be read or is no capture, if there is no host, or if a guest cannot be placed at all.
     pub fn open(request: &Request, monitor: &Monitor<'_>) -> Result<Self> {
-        Self::from_opened(inputs::open(request, monitor)?, request, monitor)
+        Self::open_noting(request, monitor, &mut |_| {})
+    }
+
+    /// As [`Session::open`], and shows what was opened before it is found out who is who, which may fail.
+    pub(crate) fn open_noting(
+        request: &Request,
+        monitor: &Monitor<'_>,
+        note: &mut dyn FnMut(OpenedInputs<'_>),
+    ) -> Result<Self> {
+        let opened = inputs::open(request, monitor)?;
+        note(OpenedInputs {
+            captures: opened.captures.iter().map(|o| (&o.capture, &o.survey)).collect(),
+            left_out: &opened.left_out,
+            manifests: &opened.manifests,
+        });
+        Self::from_opened(opened, request, monitor)
     }
 
     /// Finds out who is who.
