@@ -367,6 +367,7 @@ pub fn stall_reports(session: &Session, outcome: &Outcome) -> Vec<StallReport> {
             start_ns: stall.start.get(),
             duration_ns: stall.length_ns,
             name: stall.name.clone(),
+            cause: stall.cause.clone(),
         })
     };
     outcome.longest_stalls.iter().filter_map(report).collect()
