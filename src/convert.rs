@@ -6,7 +6,7 @@ use crate::capture::Record;
 use crate::clock::history::{Segment, Source};
 use crate::clock::scaling::HostRange;
 use crate::error::Result;
-use crate::export::Format;
+use crate::export::{Format, gzip};
 use crate::filter::{Selection, recorded};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
@@ -35,6 +35,8 @@ pub enum Span {
 pub struct ConvertOptions {
     /// The output format.
     pub format: Format,
+    /// Whether the output is gzip.
+    pub compress: bool,
     /// What is drawn.
     pub draw: DrawOptions,
 }
@@ -112,19 +114,20 @@ pub fn convert(
     let exporter = options.format.exporter();
     let mut bytes = Vec::new();
     exporter.header(&world, &mut bytes);
-    write(&bytes)?;
+    let pack = |bytes: Vec<u8>| if options.compress { gzip::member(&bytes) } else { bytes };
+    write(&pack(bytes))?;
     let encode = |number: u64, batch: Batch| {
         let mut out = Vec::with_capacity(batch.items.len() * 40);
         exporter.batch(&world, number, &batch, &mut out);
-        out
+        pack(out)
     };
     let mut draw = Draw::new(timeline, selection);
     let done = run(&lanes.lanes, &mut draw, &encode, write, monitor)?;
     let outcome = draw.timeline.finish();
-    bytes.clear();
+    let mut bytes = Vec::new();
     exporter.batch(&world, done.batches, &outcome.last, &mut bytes);
     exporter.footer(&world, &mut bytes);
-    write(&bytes)?;
+    write(&pack(bytes))?;
     Ok(report(session, &lanes, &done.ledgers, &outcome))
 }
 
@@ -374,6 +377,7 @@ pub fn stall_reports(session: &Session, outcome: &Outcome) -> Vec<StallReport> {
             start_ns: stall.start.get(),
             duration_ns: stall.length_ns,
             name: stall.name.clone(),
+            cause: stall.cause.clone(),
         })
     };
     outcome.longest_stalls.iter().filter_map(report).collect()

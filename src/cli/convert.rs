@@ -1,12 +1,13 @@
 //! `kvm-timeline convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use super::Exit;
 use super::filters::FilterArgs;
 use super::inputs::{InputArgs, say, warn};
+use super::open::OpenArgs;
 use super::output::{Output, write_all};
 use super::progress::{Progress, stop_flag};
 use crate::convert::{ConvertOptions, Span, convert};
@@ -26,6 +27,12 @@ pub(super) struct Args {
     /// The output format [default: by the output's extension].
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
+    /// Write gzip, which the UI opens as it is [default: if the output's name ends in .gz].
+    #[arg(long)]
+    compress: bool,
+    /// Open the output in the Perfetto UI.
+    #[arg(long)]
+    open: bool,
     /// How much of the host's trace to draw: around the guests' recordings, or all of it.
     #[arg(long, value_enum, default_value_t = SpanArg::Guests)]
     span: SpanArg,
@@ -46,6 +53,8 @@ pub(super) struct Args {
     strict: bool,
     #[command(flatten)]
     filters: FilterArgs,
+    #[command(flatten)]
+    opening: OpenArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -93,8 +102,13 @@ fn duration_ns(text: &str) -> std::result::Result<u64, String> {
 }
 
 impl Args {
+    fn is_gz(&self) -> bool {
+        self.output.extension().is_some_and(|e| e == "gz")
+    }
+
     fn format(&self) -> Result<Format> {
-        let by_name = || match self.output.extension().and_then(|e| e.to_str()) {
+        let name = if self.is_gz() { self.output.file_stem().map(Path::new) } else { Some(&*self.output) };
+        let by_name = || match name.and_then(Path::extension).and_then(|e| e.to_str()) {
             Some("pftrace" | "perfetto-trace" | "pb") => Some(Format::Perfetto),
             Some("json") => Some(Format::ChromeJson),
             _ => None,
@@ -105,7 +119,7 @@ impl Args {
             None => by_name().ok_or_else(|| {
                 let name = self.output.display();
                 Error::new(ErrorKind::Usage, format!("the name `{name}` does not say which format to write"))
-                    .hint("end it in .pftrace or .json, or add --format pftrace or --format json")
+                    .hint("end it in .pftrace or .json (and .gz), or add --format pftrace or --format json")
             }),
         }
     }
@@ -114,6 +128,7 @@ impl Args {
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let options = ConvertOptions {
         format: args.format()?,
+        compress: args.compress || args.is_gz(),
         draw: DrawOptions {
             stall_ns: args.stall,
             flows: match args.flows {
@@ -129,6 +144,10 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
             ..DrawOptions::default()
         },
     };
+    if args.open && args.output == Path::new("-") {
+        return Err(Error::new(ErrorKind::Usage, "--open needs a file, and the output is stdout")
+            .hint("name a file with -o, such as -o /tmp/trace.pftrace"));
+    }
     let stop = stop_flag();
     let progress = Progress::new(quiet);
     let tick = |events| progress.tick(events);
@@ -151,6 +170,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     warn(quiet, &report.damaged);
     say(quiet, &report.summary());
     let lost = report.inputs.iter().any(|i| i.events_lost + i.losses_uncounted > 0);
+    if args.open {
+        args.opening.serve(&args.opening.bind(&args.output)?, &args.output, &stop, quiet)?;
+    }
     let strict = args.strict && (lost || !report.events.not_placed.is_empty());
     Ok(if !report.damaged.is_empty() || strict { Exit::Damaged } else { Exit::Done })
 }

@@ -39,6 +39,9 @@ impl Timeline {
         }
         let Some(source) = self.sources.get_mut(usize::from(source_index)) else { return false };
         let Some(plan) = source.plans.get(usize::from(event)) else { return false };
+        if let Some(observer) = &mut self.observer {
+            observer.guest_event(vcpu, at.ns, plan, payload, &mut context.canvas.names);
+        }
         match plan.kind {
             Kind::Instant => {
                 let Some(track) = vcpu.events_track else { return false };
@@ -92,6 +95,9 @@ impl Timeline {
 
     /// Closes what is open in a vCPU's row.
     pub(super) fn close_guest(&mut self, target: usize, ns: u64, why: Closing) {
+        if let (Some(observer), Some(vcpu)) = (&mut self.observer, self.vcpus.get(target)) {
+            observer.lose(vcpu, ns);
+        }
         if self.vcpus.get(target).is_none_or(|vcpu| vcpu.row.is_empty()) {
             return;
         }
@@ -106,6 +112,9 @@ impl Timeline {
         recording.streams = recording.streams.saturating_sub(1);
         if recording.streams > 0 || !recording.started || target >= self.vcpus.len() {
             return;
+        }
+        if let Some(observer) = &mut self.observer {
+            observer.leave(&self.vcpus[target], ns);
         }
         let (vcpu, mut context) = self.vcpu(target);
         vcpu.make_room(ns, &mut context);
