@@ -7,5 +7,9 @@ mod check;
 mod convert;
 mod determinism;
 mod offsets;
+mod picture;
 mod run;
 mod stats;
+#[path = "../support/trace_processor.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod trace_processor;

@@ -151,7 +151,7 @@ impl Recorded {
 /// Converts into nothing; the account must be closed.
 pub(crate) fn account(session: &Session) -> Report {
     let mut bytes = 0;
-    let options = ConvertOptions { format: Format::Perfetto, draw: DrawOptions::default() };
+    let options = ConvertOptions { format: Format::Perfetto, compress: false, draw: DrawOptions::default() };
     let mut write = |out: &[u8]| {
         bytes += out.len();
         Ok(())
