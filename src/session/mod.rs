@@ -9,6 +9,7 @@ mod fields;
 mod fit;
 pub mod groups;
 mod inputs;
+pub mod inside;
 pub mod manifest;
 mod matching;
 mod pairs;

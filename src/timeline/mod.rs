@@ -235,8 +235,12 @@ impl Timeline {
         let at = self.moment(ts);
         let Some(stream) = self.streams.get(stream as usize).filter(|stream| !stream.ended) else { return };
         let (target, last) = (stream.target, stream.last.ns.min(at.ns));
+        let (role, since) = (stream.role, stream.last.tsc);
+        if role == Role::Host {
+            self.vcpus.iter_mut().for_each(|vcpu| vcpu.check.lost_on_some_cpu(since));
+        }
         let why = Closing::Lost(count);
-        match stream.role {
+        match role {
             Role::Guest => self.close_guest(target, last, why),
             Role::Host | Role::LoneHost => self.host_lost(target, last, why),
         }

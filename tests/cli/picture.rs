@@ -1,6 +1,5 @@
 //! The picture, judged by Perfetto's trace processor: exact slices read by hand from `trace-cmd report`, rows, arrows.
 
-
 use crate::run::{Scratch, fixture, succeeds};
 use crate::trace_processor::{COMPLAINTS, queries};
 
@@ -46,7 +45,9 @@ fn slices_are_where_trace_cmd_has_their_events() {
     let mut sql: Vec<&str> = vec![COMPLAINTS, OUTSIDE, ROWS, FLOWS, OPEN];
     sql.extend(around.iter().map(String::as_str));
     let Some(answers) = queries(&out, &sql) else { return };
-    let [complaints, outside, rows, flows, open, slices @ ..] = answers.as_slice() else { panic!("answers are missing") };
+    let [complaints, outside, rows, flows, open, slices @ ..] = answers.as_slice() else {
+        panic!("answers are missing")
+    };
     assert!(complaints.is_empty(), "{complaints:?}");
     // Every guest event that shows as an instant lies within a "guest" slice of its vCPU's Host state row.
     assert_eq!(*outside, [["0"]]);
