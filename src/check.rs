@@ -2,14 +2,15 @@
 
 use serde::Serialize;
 
-use crate::clock::history::{Conflict, Source};
+use crate::clock::history::Source;
 use crate::clock::place::Counts;
 use crate::clock::stamps::NotPlaced;
 use crate::convert::{Interpreted, Span, events_of, interpret, segment_reports, tsc_report};
 use crate::error::Result;
+use crate::filter::Selection;
 use crate::monitor::Monitor;
-use crate::report::{SegmentReport, TscReport};
-use crate::session::{Session, Vcpu};
+use crate::report::{SegmentReport, TscReport, share};
+use crate::session::{Session, Vcpu, better_vm, conflict_words, stamps_are_nanoseconds};
 use crate::timeline::VcpuOutcome;
 use crate::timeline::setup::StreamRole;
 
@@ -117,8 +118,8 @@ pub struct Worst {
 ///
 /// If an input can no longer be read, or if the monitor asks to stop.
 pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
-    let interpreted = interpret(session, Span::All, false, monitor)?;
-    let vms: Vec<CheckVm> = session
+    let interpreted = interpret(session, &Selection::all(session, Span::All), false, monitor)?;
+    let mut vms: Vec<CheckVm> = session
         .vms
         .iter()
         .enumerate()
@@ -128,6 +129,11 @@ pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
             vcpus: (0..vm.vcpus.len()).map(|c| check_vcpu(session, &interpreted, v, c)).collect(),
         })
         .collect();
+    for (v, vm) in vms.iter_mut().enumerate() {
+        if vm.vcpus.iter().any(|vcpu| vcpu.verdict.is_some_and(|verdict| verdict < Verdict::Consistent)) {
+            explain(session, v, vm, monitor)?;
+        }
+    }
     Ok(CheckReport {
         verdict: vms.iter().flat_map(|vm| &vm.vcpus).filter_map(|v| v.verdict).min(),
         feedback: feedback(session),
@@ -136,6 +142,27 @@ pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
         warnings: session.all_warnings(),
         damaged: session.damaged(),
     })
+}
+
+/// Looks for what else a guest may be whose events do not fit.
+fn explain(session: &Session, index: usize, vm: &mut CheckVm, monitor: &Monitor<'_>) -> Result<()> {
+    let rival = better_vm(session, index, monitor)?;
+    let reason = match rival {
+        Some(rival) => format!(
+            "the run windows of VM {} fit better: {} of a sample lies inside",
+            session.vms[rival.vm].name,
+            share(rival.inside, rival.checked)
+        ),
+        None if stamps_are_nanoseconds(session, index, monitor)? => {
+            "the stamps are nanoseconds, not the TSC cycles that the file promises".to_owned()
+        }
+        None => return Ok(()),
+    };
+    for vcpu in vm.vcpus.iter_mut().filter(|v| v.verdict.is_some_and(|verdict| verdict < Verdict::Consistent)) {
+        vcpu.verdict = Some(Verdict::Wrong);
+        vcpu.reasons.push(reason.clone());
+    }
+    Ok(())
 }
 
 fn check_vcpu(session: &Session, interpreted: &Interpreted<'_>, vm: usize, index: usize) -> CheckVcpu {
@@ -210,6 +237,7 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
         |s: Source| matches!(s, Source::Recorded | Source::RecordedPrev | Source::TimeShift | Source::Snapshot);
     let segments = &vcpu.history.segments;
     let exact = !segments.is_empty() && segments.iter().all(|s| recorded(s.source) && s.uncertainty == 0);
+    let contradicted = !vcpu.history.conflicts.is_empty();
     let inferred = segments.iter().any(|s| s.source == Source::Inferred) || vcpu.note.is_some();
     if checked == 0 {
         report.reasons.push("no guest event lies within the host's trace".to_owned());
@@ -230,7 +258,7 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
     } else if !enough(999) {
         report.reasons.push(format!("{outside} of {checked} events lie outside the run windows"));
         Verdict::Doubtful
-    } else if outside == 0 && exact && !inferred {
+    } else if outside == 0 && exact && !inferred && !contradicted {
         Verdict::Proved
     } else if outside > 0 && exact && outside > stale {
         report.reasons.push(format!("{} events lie outside the run windows without a known reason", outside - stale));
@@ -239,37 +267,16 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
         if outside > 0 {
             report.reasons.push(format!("{outside} events lie outside: stale stamps, or within the uncertainty"));
         }
-        report.reasons.push(if inferred {
-            "inferred from the run windows".to_owned()
-        } else {
-            "not recorded".to_owned()
-        });
+        report.reasons.push(
+            match (inferred, exact) {
+                (true, _) => "inferred from the run windows",
+                (false, true) => "the evidence contradicts itself",
+                (false, false) => "not recorded",
+            }
+            .to_owned(),
+        );
         Verdict::Consistent
     });
-}
-
-/// A conflict in words, with both values.
-pub fn conflict_words(conflict: &Conflict) -> String {
-    match conflict {
-        Conflict::Offset { used, other } => format!(
-            "{} says offset {}, {} says {} ({} cycles apart); the first was used",
-            used.0,
-            used.1,
-            other.0,
-            other.1,
-            used.1.raw().wrapping_sub(other.1.raw()).cast_signed().unsigned_abs()
-        ),
-        Conflict::Scaling { used, other } => format!(
-            "two sources name different TSC scaling, {} / 2^{} and {} / 2^{}; the first was used",
-            used.ratio(),
-            used.frac_bits(),
-            other.ratio(),
-            other.frac_bits()
-        ),
-        Conflict::LostWrite { after, before, left, found } => {
-            format!("an offset write is missing between host TSC {after} and {before}: {left} there, {found} here")
-        }
-    }
 }
 
 /// What was inferred, as options.

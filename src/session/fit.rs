@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::report::share;
-use crate::session::clocks::{Guest, HostSide, Pairing};
+use crate::session::clocks::{FIT_CHUNKS, Guest, HostSide, INFER_CHUNKS, Pairing};
 use crate::session::groups::{Group, neighbours};
 use crate::session::inputs::Opened;
 use crate::session::pairs::{Cluster, candidates};
@@ -14,6 +14,8 @@ use crate::session::pairs::{Cluster, candidates};
 const FIT: (u64, u64) = (9, 10);
 /// From this share on nothing better is looked for.
 const SURE: (u64, u64) = (999, 1000);
+/// A VM that fits no better than this is none even if all others fit far worse.
+const FAR_BETTER: (u64, u64) = (3, 10);
 /// Guest CPUs times threads that are tried one by one.
 const MAX_CELLS: usize = 256;
 
@@ -49,8 +51,12 @@ impl<'a> Trial<'a> {
 
     /// How well the guest fits the VM as it is numbered; nothing where its clock cannot even be inferred.
     fn score(&self, group: &Group) -> Score {
+        self.score_over(FIT_CHUNKS, group)
+    }
+
+    fn score_over(&self, chunks: usize, group: &Group) -> Score {
         Pairing::new(self.side, &self.name, group, &self.guests, self.monitor)
-            .and_then(|pairing| pairing.score(self.side, &self.guests, self.monitor))
+            .and_then(|pairing| pairing.score(self.side, &self.guests, chunks, self.monitor))
             .unwrap_or_default()
     }
 
@@ -132,7 +138,8 @@ pub(super) fn fit_pairs(
     groups: &mut Vec<Group>,
     side: &HostSide<'_>,
     monitor: &Monitor<'_>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
     let open: Vec<usize> = (0..clusters.len()).filter(|&c| clusters[c].group.is_none()).collect();
     let taken: Vec<usize> = clusters.iter().filter_map(|c| c.group).collect();
     for &g in &taken {
@@ -156,21 +163,37 @@ pub(super) fn fit_pairs(
         let found = match (open.as_slice(), free.as_slice()) {
             // One VM and one guest: nothing to choose, and the audit tells if it is wrong.
             ([_], [only]) => *only,
-            _ => choose(&trial, groups, &free).map_err(|e| e.in_file(path).hint(candidates(groups)))?,
+            _ => choose(&trial, groups, &free, &mut warnings).map_err(|e| e.in_file(path).hint(candidates(groups)))?,
         };
         trial.settle(&mut groups[found]);
         groups[found].firm = true;
         clusters[c].group = Some(found);
     }
-    Ok(())
+    Ok(warnings)
 }
 
-/// The one group whose windows the guest fits; if there is none, one is made of threads whose VM is a mere guess.
-fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize]) -> Result<usize> {
-    let scores: Vec<(usize, Score)> = free.iter().map(|&g| (g, trial.score(&groups[g]))).collect();
-    let fitting: Vec<usize> = scores.iter().filter(|(_, s)| reaches(*s, FIT)).map(|(g, _)| *g).collect();
+/// The one group whose windows the guest fits; if there is none, one is made of threads whose VM is a mere guess; if that
+/// does not do either, the one that it fits far better than any other, for the audit to tell what is wrong.
+fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize], warnings: &mut Vec<String>) -> Result<usize> {
+    let fits = |(_, score): &&(usize, Score)| reaches(*score, FIT);
+    let complete = |g: usize| trial.cpus.len() <= groups[g].vcpus.len();
+    let score = |chunks: usize, g: usize| if complete(g) { trial.score_over(chunks, &groups[g]) } else { (0, 0) };
+    let mut scores: Vec<(usize, Score)> = free.iter().map(|&g| (g, score(FIT_CHUNKS, g))).collect();
+    if scores.iter().filter(fits).count() > 1 {
+        // A few chunks may fit by chance, or fall where the host lost its events.
+        scores = free.iter().map(|&g| (g, score(INFER_CHUNKS, g))).collect();
+    }
+    let fitting: Vec<usize> = scores.iter().filter(fits).map(|(g, _)| *g).collect();
     if let [only] = fitting.as_slice() {
         return Ok(*only);
+    }
+    // Where the host lost events nothing can be outside: of two that fit, the one with the events inside is right.
+    let mut inside: Vec<(u64, usize)> = scores.iter().filter(fits).map(|&(g, (inside, _))| (inside, g)).collect();
+    inside.sort_unstable();
+    if let [.., (second, _), (most, best)] = inside.as_slice()
+        && *most >= 2 * second
+    {
+        return Ok(*best);
     }
     if fitting.is_empty() {
         let permuted: Vec<Option<Group>> =
@@ -188,12 +211,25 @@ fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize]) -> Result<
             groups.push(made);
             return Ok(groups.len() - 1);
         }
+        let mut best = scores.clone();
+        best.sort_by_key(|&(_, (inside, checked))| std::cmp::Reverse(inside * 1_000_000 / checked.max(1)));
+        if let [(g, first), (_, second), ..] = best.as_slice()
+            && reaches(*first, FAR_BETTER)
+            && u128::from(first.0) * u128::from(second.1.max(1)) >= 2 * u128::from(second.0) * u128::from(first.1)
+        {
+            let share = share(first.0, first.1);
+            warnings.push(format!(
+                "guest {}: only {share} of a sample fits the VM that fits best; something is wrong with its offsets",
+                trial.name
+            ));
+            return Ok(*g);
+        }
     }
     let list: Vec<String> = scores
         .iter()
         .map(|&(g, (inside, checked))| {
             let threads: Vec<String> = groups[g].vcpus.iter().map(|(_, tid)| tid.to_string()).collect();
-            format!("threads {} {}", threads.join(":"), share(inside, checked))
+            format!("threads {} {} of {checked}", threads.join(":"), share(inside, checked))
         })
         .collect();
     let what = if fitting.is_empty() { "no VM's" } else { "more than one VM's" };

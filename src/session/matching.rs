@@ -42,7 +42,7 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
         request,
         all_windows: Default::default(),
     };
-    fit_pairs(&captures, &mut clusters, &mut groups, &side, monitor)?;
+    warnings.extend(fit_pairs(&captures, &mut clusters, &mut groups, &side, monitor)?);
 
     // Histories, VM by VM; then all streams are placed at once.
     let mut vms = Vec::new();
@@ -95,13 +95,16 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     for (vm, pairing) in vms.iter_mut().zip(pairings) {
         warnings.extend(pairing.warnings.iter().map(|w| format!("VM {}: {w}", vm.name)));
         let has_files = pairing.has_files;
+        let cycles: Vec<u64> = pairing.vcpus.iter().map(|v| pairing.reading_cycles(v)).collect();
         vm.vcpus = pairing
             .vcpus
             .into_iter()
-            .map(|v| Vcpu {
+            .zip(cycles)
+            .map(|(v, reading_cycles)| Vcpu {
                 number: if has_files { v.cpu } else { v.vcpu_id },
                 vcpu_id: Some(v.vcpu_id),
                 thread: Some(v.thread),
+                reading_cycles,
                 history: v.history,
                 note: v.note,
             })

@@ -15,10 +15,12 @@ mod pairs;
 mod placement;
 mod rate;
 pub mod request;
+mod rivals;
 mod roles;
 pub mod runs;
 mod samples;
 pub mod survey;
+mod words;
 mod writers;
 
 use crate::capture::{Capture, Clock};
@@ -37,6 +39,8 @@ use survey::Survey;
 
 pub use inputs::LeftOut;
 pub use rate::RateChoice;
+pub use rivals::{Rival, better_vm, stamps_are_nanoseconds};
+pub use words::conflict_words;
 
 /// What a capture is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +100,8 @@ pub struct Vcpu {
     pub history: History,
     /// What else is worth saying about its clock, in words: an inferred range, a clock constant.
     pub note: Option<String>,
+    /// How many host cycles one reading of the guest's clock may last, at least 1.
+    pub reading_cycles: u64,
 }
 
 /// A guest CPU's stream with its place in time.
@@ -177,6 +183,12 @@ impl Session {
         let mut session = matching::assemble(opened, &request, monitor)?;
         let mut warnings = Vec::new();
         session.rate = rate::choose(&session, &request, &mut warnings);
+        for vm in &session.vms {
+            for vcpu in &vm.vcpus {
+                let said = vcpu.history.conflicts.iter().map(conflict_words);
+                warnings.extend(said.map(|words| format!("VM {} vCPU {}: {words}", vm.name, vcpu.number)));
+            }
+        }
         session.warnings.extend(warnings);
         session.warnings.extend(contradictions::find(&session));
         Ok(session)

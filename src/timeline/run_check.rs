@@ -51,6 +51,10 @@ pub(super) struct Checker {
     exit: Option<u64>,
     /// Events since then.
     gap: Vec<u64>,
+    /// When the host's events were recorded; about other times nothing is known.
+    known: (u64, u64),
+    /// An event may have happened up to this many cycles after its stamp: a slower guest shows one reading so long.
+    slack: u64,
 }
 
 impl Checker {
@@ -64,12 +68,23 @@ impl Checker {
             first: (0, 0),
             exit: None,
             gap: Vec::new(),
+            known: (0, u64::MAX),
+            slack: 0,
         }
+    }
+
+    /// Says when the host recorded, and how many cycles one reading of the guest's clock lasts beyond the first.
+    pub(super) fn limit(&mut self, known: (u64, u64), slack: u64) {
+        self.known = known;
+        self.slack = slack;
     }
 
     /// A guest event.
     #[inline]
     pub(super) fn guest_event(&mut self, tsc: u64) {
+        if tsc < self.known.0 || tsc > self.known.1 {
+            return;
+        }
         match self.state {
             State::Running => {
                 self.checked += 1;
@@ -97,7 +112,9 @@ impl Checker {
     pub(super) fn entry(&mut self, tsc: u64) {
         if self.state == State::First {
             self.checked += self.first.0;
-            if self.first.0 > 0 {
+            if self.first.0 > 0 && tsc.saturating_sub(self.first.1) <= self.slack {
+                self.inside += self.first.0;
+            } else if self.first.0 > 0 {
                 self.offend(self.first.1, tsc.saturating_sub(self.first.1));
             }
         }
@@ -142,7 +159,7 @@ impl Checker {
     fn close_gap(&mut self, entry: Option<u64>) {
         for index in 0..self.gap.len() {
             let tsc = self.gap[index];
-            if entry == Some(tsc) {
+            if entry.is_some_and(|entry| entry.saturating_sub(tsc) <= self.slack) {
                 self.inside += 1;
                 continue;
             }
@@ -216,6 +233,20 @@ mod tests {
         host.guest_event(7);
         host.entry(10);
         assert_eq!(host.finish(), RunCheck { checked: 2, inside: 0, worst });
+    }
+
+    #[test]
+    fn a_reading_that_lasts_into_a_window_is_inside() {
+        let mut check = checker();
+        check.limit((10, 1000), 3);
+        check.entry(100);
+        check.exit(200);
+        // 9 and 1001 are before and after the recording.
+        [201, 296, 297].into_iter().for_each(|tsc| check.guest_event(tsc));
+        check.entry(300);
+        [9, 1001].into_iter().for_each(|tsc| check.guest_event(tsc));
+        let worst = Some(Offender { at: TraceNs::new(296), distance_ns: 4 });
+        assert_eq!(check.finish(), RunCheck { checked: 3, inside: 1, worst });
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kvm_timeline::capture::{ShiftSample, TimeShift};
+use kvm_timeline::clock::scaling::HostRange;
 use kvm_timeline::time::{HostTsc, TscOffset};
 
 use super::ring_pages::{Layout, Page, PageBuilder};
@@ -142,6 +143,10 @@ impl Recorder {
             }
         }
         let in_hole = |e: &Event| !e.instance && world.lost.iter().any(|(r, cpu)| *cpu == e.cpu && r.contains(e.ts));
+        // The kernel tells of a loss only where it lost something.
+        let lost: Vec<_> = (world.lost.iter())
+            .filter(|(range, cpu)| events.iter().any(|e| !e.instance && e.cpu == *cpu && range.contains(e.ts)))
+            .collect();
         events.retain(|e| !in_hole(e));
         events.sort_by_key(|e| (e.cpu, e.ts));
         let cpus = events.iter().map(|e| e.cpu).max().unwrap_or(0) + 1;
@@ -150,10 +155,8 @@ impl Recorder {
                 let mut pages = PageBuilder::new(self.layout);
                 let mut last = HostTsc::MIN;
                 for event in events.iter().filter(|e| e.cpu == cpu && e.instance == instance) {
-                    let hole = |(range, on): &(kvm_timeline::clock::scaling::HostRange, u32)| {
-                        !instance && *on == cpu && last < range.first && range.last < event.ts
-                    };
-                    if world.lost.iter().any(hole) {
+                    let hole = |range: &HostRange| last < range.first && range.last < event.ts;
+                    if !instance && lost.iter().any(|(range, on)| *on == cpu && hole(range)) {
                         pages.lost(Some(7));
                     }
                     last = event.ts;

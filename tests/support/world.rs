@@ -311,3 +311,37 @@ fn marks(windows: &[Window], lost: &[(HostRange, u32)]) -> Vec<Mark> {
     marks.sort_by_key(|mark| (mark.cpu, mark.ts));
     marks
 }
+
+/// Changes of a finished world.
+impl World {
+    /// From the first moment after `when` at which each vCPU of VM `vm` is out of guest mode, its offset is another one by
+    /// `cycles`. Events between `when` and then are dropped. The write is recorded in buffer 0.
+    pub fn shift(&mut self, vm: usize, when: HostTsc, cycles: i64) {
+        let scaling = self.vms[vm].scaling;
+        for vcpu in &mut self.vms[vm].vcpus {
+            let Some(window) = vcpu.windows.iter().find(|w| w.exit >= when) else { continue };
+            let at = HostTsc::new(window.exit.get() + 50);
+            let prev = vcpu.offsets.last().map_or(TscOffset::default(), |(_, offset)| *offset);
+            let next = TscOffset::from_raw(prev.raw().wrapping_add(cycles.cast_unsigned()));
+            vcpu.writes.push(Write { at, prev, next, buffer: 0 });
+            vcpu.offsets.push((at, next));
+            vcpu.events.retain(|e| e.truth < when || e.truth > at);
+            for event in vcpu.events.iter_mut().filter(|e| e.truth > at) {
+                event.clock = scaling.guest(event.truth, next);
+            }
+        }
+    }
+
+    /// The host time at which `part` in `of` of the guests' events are over.
+    pub fn moment(&self, part: usize, of: usize) -> HostTsc {
+        let mut times: Vec<HostTsc> =
+            self.vms.iter().flat_map(|vm| &vm.vcpus).flat_map(|v| &v.events).map(|e| e.truth).collect();
+        times.sort_unstable();
+        times[(times.len() - 1) * part / of]
+    }
+
+    /// Forgets the writes that `gone` picks.
+    pub fn forget(&mut self, gone: impl Fn(&Write) -> bool) {
+        self.vms.iter_mut().flat_map(|vm| &mut vm.vcpus).for_each(|v| v.writes.retain(|w| !gone(w)));
+    }
+}

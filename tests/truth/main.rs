@@ -15,4 +15,6 @@ mod trace_dat_writer;
 mod world;
 
 mod audit;
+mod histories;
+mod pairing;
 mod plain;

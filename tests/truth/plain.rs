@@ -83,7 +83,7 @@ fn jumps() {
             let world = World::new(3, &Plan { jumps, changes: 2, ..plan() });
             let recorded = Recorded::new(world, &Recorder { writer, padding: 80, ..Recorder::default() });
             let (seen, report) = recorded.prove();
-            assert!(seen.ambiguous * 100 < recorded.events() && seen.unplaced() * 1000 < recorded.events(), "{seen:?}");
+            assert!(seen.ambiguous * 100 < recorded.events() && seen.unplaced() * 200 < recorded.events(), "{seen:?}");
             println!("{jumps:?} {writer:?} {seen:?} {:?}", report.verdict);
         }
     }
