@@ -121,9 +121,9 @@ pub(super) fn open(request: &Request, monitor: &Monitor<'_>) -> Result<OpenedAll
     Ok(OpenedAll { captures, facts, left_out, manifests })
 }
 
-/// What is read of a directory by itself has no capture in it.
 fn nothing_found(path: &Path) -> Error {
-    Error::new(ErrorKind::Format, "no capture in this directory")
+    let what = if path.is_dir() { "directory" } else { "archive" };
+    Error::new(ErrorKind::Format, format!("no capture in this {what}"))
         .in_file(path)
         .hint("expected trace.dat files, ftrace text, a copied tracefs directory, or an archive of them")
 }

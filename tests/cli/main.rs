@@ -6,6 +6,7 @@ mod bad_input;
 mod check;
 mod convert;
 mod determinism;
+mod inputs;
 mod offsets;
 mod picture;
 mod run;

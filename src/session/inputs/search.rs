@@ -164,7 +164,14 @@ impl<'a> Search<'a> {
             }
         }
         let flags = !self.flagged.is_empty();
-        if self.found.len() == before && !flags { Err(nothing_found(path)) } else { Ok(()) }
+        if self.found.len() > before || flags {
+            return Ok(());
+        }
+        let why = self.left_out.iter().find(|left| left.surprising && left.path.starts_with(path));
+        Err(match why {
+            Some(left) => nothing_found(path).hint(format!("{} is left out: {}", left.path.display(), left.why)),
+            None => nothing_found(path),
+        })
     }
 
     fn read_manifest(&mut self, tree: &Arc<dyn Tree>) -> Result<Option<usize>> {
@@ -200,7 +207,11 @@ impl<'a> Search<'a> {
                 continue;
             }
             let child = place.child(&entry.name);
-            if self.is_flagged(&child) || self.is_ignored(&child) {
+            if self.is_flagged(&child) {
+                self.met.insert(child.from_root);
+                continue;
+            }
+            if self.is_ignored(&child) {
                 continue;
             }
             match entry.kind {
