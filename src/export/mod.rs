@@ -1,5 +1,5 @@
 //! From drawn items to bytes: one folder or file per output format, each an
-//! [`Exporter`](crate::timeline::drawing::Exporter).
+//! [`Exporter`].
 //!
 //! A format writes plain bytes. Whoever wants them compressed passes each piece through [`gzip::member`].
 

@@ -43,7 +43,7 @@ pub struct VmStats {
 /// Where a guest task's time went. `running_ns` is at least the sum of the other three: the rest is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TaskStats {
-    /// "comm [pid]".
+    /// "comm `[pid]`".
     pub task: String,
     /// Between being switched in and out: what the guest believes that the task ran.
     pub running_ns: u64,
@@ -98,7 +98,7 @@ impl Waits {
 /// A host task that ran while a vCPU was preempted or waited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct InsteadStats {
-    /// "comm [tid]", or "web vCPU 1" for a vCPU.
+    /// "comm `[tid]`", or "web vCPU 1" for a vCPU.
     pub task: String,
     /// In how many stalls it ran longest.
     pub count: u64,

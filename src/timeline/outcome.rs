@@ -28,7 +28,7 @@ pub struct Outcome {
 pub struct TaskTimes {
     /// Index into [`super::setup::Setup::vms`].
     pub vm: u32,
-    /// "comm [pid]".
+    /// "comm `[pid]`".
     pub task: String,
     /// Nanoseconds between being switched in and out: what the guest believes that the task ran.
     pub running_ns: u64,
@@ -43,7 +43,7 @@ pub struct TaskTimes {
 /// A task that ran while a vCPU was preempted or waited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RanInstead {
-    /// "comm [tid]" or "web vCPU 1".
+    /// "comm `[tid]`" or "web vCPU 1".
     pub task: String,
     /// In how many stalls it ran longest.
     pub count: u64,
