@@ -132,6 +132,13 @@ pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
             explain(session, v, vm, monitor)?;
         }
     }
+    let worst: Vec<Option<Verdict>> = vms.iter().map(|vm| vm.vcpus.iter().filter_map(|v| v.verdict).min()).collect();
+    for (vm, outer) in vms.iter_mut().zip(&session.vms).filter_map(|(vm, of)| Some((vm, of.outer.as_ref()?))) {
+        // No better than the placement of the guest around.
+        for vcpu in &mut vm.vcpus {
+            vcpu.verdict = vcpu.verdict.map(|v| worst[outer.vm].map_or(v, |outer| v.min(outer)));
+        }
+    }
     Ok(CheckReport {
         verdict: vms.iter().flat_map(|vm| &vm.vcpus).filter_map(|v| v.verdict).min(),
         feedback: feedback(session),
@@ -213,7 +220,8 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, count: &Inside) {
     let segments = &vcpu.history.segments;
     let exact = !segments.is_empty() && segments.iter().all(|s| recorded(s.source) && s.uncertainty == 0);
     let contradicted = !vcpu.history.conflicts.is_empty();
-    let inferred = segments.iter().any(|s| s.source == Source::Inferred) || vcpu.note.is_some();
+    let nested = vcpu.thread.is_none();
+    let inferred = segments.iter().any(|s| s.source == Source::Inferred) || (vcpu.note.is_some() && !nested);
     if checked == 0 {
         report.reasons.push("no guest event lies within the host's trace".to_owned());
         report.verdict = Some(Verdict::Doubtful);
@@ -224,7 +232,8 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, count: &Inside) {
         report.reasons.push(conflict_words(conflict));
     }
     let per_mille = |part: u64| u128::from(part) * 1000;
-    let enough = |share: u64| per_mille(inside) >= u128::from(checked) * u128::from(share);
+    // A stale stamp is the recording's fault, and no place is claimed for it.
+    let enough = |share: u64| per_mille(inside) >= u128::from(checked - stale.min(checked)) * u128::from(share);
     report.verdict = Some(if !enough(900) {
         report
             .reasons

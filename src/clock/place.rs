@@ -136,6 +136,11 @@ impl Piece {
         mapping.host(stamp, self.within).or_else(|| Some(self.nearest(mapping, stamp)))
     }
 
+    /// The conversion; `None` exactly where the piece is not placed.
+    pub fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.as_ref()
+    }
+
     /// A faster guest skips readings. One that was skipped can be recorded all the same if the offset is not exact.
     #[cold]
     fn nearest(&self, mapping: &Mapping, stamp: RawStamp) -> HostRange {

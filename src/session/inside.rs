@@ -3,8 +3,6 @@
 //! A loss on any CPU is known only from that CPU's next event, so what it makes uncertain is settled here with all
 //! records of a stretch of host time in hand, stretch by stretch to bound memory.
 
-use std::collections::BTreeMap;
-
 use rayon::prelude::*;
 
 use crate::capture::Chunk;
@@ -13,9 +11,10 @@ use crate::clock::stamps::{MapStamps, NotPlaced};
 use crate::clock::windows::{State, Windows};
 use crate::error::Result;
 use crate::monitor::Monitor;
-use crate::session::runs::{known_span, windows};
+use crate::session::nested::outer_stamp;
+use crate::session::runs::{Host, known_span, windows};
 use crate::session::survey::StreamSurvey;
-use crate::session::{GuestStream, Session};
+use crate::session::{GuestStream, Role, Session};
 use crate::time::{HostTsc, RawStamp};
 
 /// Host records per stretch: some 100 MB of run windows at worst.
@@ -61,14 +60,50 @@ pub fn inside(session: &Session, monitor: &Monitor<'_>) -> Result<Vec<Inside>> {
     let mut counts = vec![Inside::default(); session.streams.len()];
     for stretch in stretches(session) {
         let windows = windows(&session.hosts(), &[stretch], monitor)?;
+        let known = known_span(&session.hosts()).unwrap_or(HostRange::ALL);
         let found: Vec<Inside> = session
             .streams
             .par_iter()
-            .map(|stream| count(session, stream, stretch, &windows, monitor))
+            .map(|stream| {
+                let vm = &session.vms[stream.vm];
+                if vm.outer.is_some() {
+                    return Ok(Inside::default());
+                }
+                let thread = stream.vcpu.and_then(|v| vm.vcpus[v].thread);
+                let ran = Ran { known, windows: thread.and_then(|thread| windows.get(&thread)), nested: false };
+                count(session, stream, stretch, &ran, monitor)
+            })
             .collect::<Result<_>>()?;
         counts.iter_mut().zip(&found).for_each(|(count, found)| count.add(found));
     }
+    nested(session, &mut counts, monitor)?;
     Ok(counts)
+}
+
+/// Nested guests run in windows that the guest around them recorded, in that guest's TSC.
+fn nested(session: &Session, counts: &mut [Inside], monitor: &Monitor<'_>) -> Result<()> {
+    for (index, vm) in session.vms.iter().enumerate() {
+        let Some(outer) = &vm.outer else { continue };
+        let inputs = session.inputs.iter().filter(|i| i.role == Role::Guest(outer.vm));
+        let hosts: Vec<Host<'_>> = inputs.map(|i| (&i.capture, &i.survey)).collect();
+        let windows = windows(&hosts, &[HostRange::ALL], monitor)?;
+        let known = known_span(&hosts).unwrap_or(HostRange::ALL);
+        for (stream, found) in session.streams.iter().zip(counts.iter_mut()).filter(|(s, _)| s.vm == index) {
+            let thread = stream.vcpu.and_then(|v| outer.threads.get(v));
+            let ran = Ran { known, windows: thread.and_then(|thread| windows.get(thread)), nested: true };
+            found.add(&count(session, stream, HostRange::ALL, &ran, monitor)?);
+        }
+    }
+    Ok(())
+}
+
+/// When a vCPU ran.
+struct Ran<'a> {
+    /// What was recorded.
+    known: HostRange,
+    windows: Option<&'a Windows>,
+    /// All of this is in the TSC of the guest around.
+    nested: bool,
 }
 
 /// All of host time, cut where the host has recorded enough.
@@ -96,14 +131,11 @@ fn count(
     session: &Session,
     stream: &GuestStream,
     stretch: HostRange,
-    windows: &BTreeMap<i32, Windows>,
+    ran: &Ran<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<Inside> {
     let mut found = Inside::default();
-    let known = known_span(&session.hosts()).unwrap_or(HostRange::ALL);
     let input = &session.inputs[stream.input];
-    let thread = stream.vcpu.and_then(|v| session.vms[stream.vm].vcpus[v].thread);
-    let windows = thread.and_then(|thread| windows.get(&thread));
     let survey = input.survey.streams.iter().find(|s| s.buffer == stream.buffer && s.stream == stream.stream);
     let source = &input.capture.buffers[stream.buffer].streams[stream.stream].source;
     // Events without a host time belong to no stretch: they count with the first.
@@ -129,9 +161,14 @@ fn count(
                 Err(NotPlaced::NoFormat | NotPlaced::OtherClock) => {}
                 Ok(first) if stretch.contains(first) => {
                     let range = piece.and_then(|p| p.host(RawStamp::new(record.ts)));
-                    let last = range.map_or(first, |r| r.last);
-                    if let Some(windows) = windows {
-                        found.note(windows, known, first, last);
+                    let mut range = HostRange { first, last: range.map_or(first, |r| r.last) };
+                    if ran.nested {
+                        let step = piece.and_then(|p| p.mapping()).and_then(|m| m.steps().first());
+                        let at = |host| outer_stamp(step, host).map_or(host, |stamp| HostTsc::new(stamp.get()));
+                        range = HostRange { first: at(range.first), last: at(range.last) };
+                    }
+                    if let Some(windows) = ran.windows {
+                        found.note(windows, ran.known, range);
                     }
                 }
                 Ok(_) => {}
@@ -142,7 +179,7 @@ fn count(
 }
 
 impl Inside {
-    fn note(&mut self, windows: &Windows, known: HostRange, first: HostTsc, last: HostTsc) {
+    fn note(&mut self, windows: &Windows, known: HostRange, HostRange { first, last }: HostRange) {
         match (windows.state(first), windows.state(last)) {
             (State::Inside, _) | (_, State::Inside) => {
                 self.checked += 1;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::place::Track;
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::session::clocks::{Guest, HostSide, Pairing};
@@ -10,107 +11,129 @@ use crate::session::facts::Facts;
 use crate::session::fit::fit_pairs;
 use crate::session::groups::{Group, group};
 use crate::session::inputs::{Opened, OpenedAll};
+use crate::session::nested;
 use crate::session::pairs::{Cluster, announced, clusters, known_pairs};
 use crate::session::placement::{Job, place, placed_span};
 use crate::session::request::Request;
 use crate::session::roles;
+use crate::session::runs::Host;
 use crate::session::{GuestStream, Input, Role, Session, Vcpu, Vm};
+
+/// A VM with its clocks and the files of its guest, as indexes into the captures.
+pub(super) struct Paired {
+    pub(super) name: String,
+    pub(super) pid: Option<u32>,
+    pub(super) pairing: Pairing,
+    pub(super) files: Vec<usize>,
+}
+
+/// A machine that runs VMs: the host, or a guest of it.
+pub(super) struct Machine<'a> {
+    pub(super) captures: &'a [Opened],
+    pub(super) hosts: &'a [usize],
+    pub(super) offsets: &'a [usize],
+    pub(super) facts: &'a Facts,
+    pub(super) request: &'a Request,
+}
+
+impl<'a> Machine<'a> {
+    /// The machine's captures as sources of run windows.
+    pub(super) fn sources(&self) -> Vec<Host<'a>> {
+        self.hosts.iter().map(|&i| (&self.captures[i].capture, &self.captures[i].survey)).collect()
+    }
+
+    /// Finds the machine's VMs, whose files are whose, and every vCPU's history.
+    pub(super) fn vms(
+        &self,
+        mut clusters: Vec<Cluster>,
+        warnings: &mut Vec<String>,
+        monitor: &Monitor<'_>,
+    ) -> Result<Vec<Paired>> {
+        let opened = |list: &[usize]| list.iter().map(|&i| &self.captures[i]).collect::<Vec<_>>();
+        let (hosts, offsets) = (opened(self.hosts), opened(self.offsets));
+        let mut groups = Vec::new();
+        for host in &hosts {
+            let tgids: BTreeMap<i32, i32> = host.capture.info.tgids.iter().copied().collect();
+            groups.extend(group(&host.survey, &announced(host, &clusters), &tgids, self.facts));
+        }
+        known_pairs(self.captures, &mut clusters, &mut groups)?;
+        let evidence = HostEvidence::new(&hosts, &offsets, &groups);
+        if evidence.strangers > 0 {
+            warnings.push(format!("{} offset writes are of no known vCPU and are not used", evidence.strangers));
+        }
+        let side = HostSide {
+            evidence,
+            hosts: self.sources(),
+            facts: self.facts,
+            request: self.request,
+            all_windows: Default::default(),
+        };
+        warnings.extend(fit_pairs(self.captures, &mut clusters, &mut groups, &side, monitor)?);
+        let mut vms = Vec::new();
+        for (index, group) in groups.iter_mut().enumerate().filter(|(_, g)| !g.vcpus.is_empty()) {
+            let own = || clusters.iter().filter(|c| c.group == Some(index));
+            let files: Vec<usize> = own().flat_map(|c| c.files.iter().copied()).collect();
+            let name = name_and_pid(group, own().next(), self.facts);
+            let guests: Vec<Guest<'_>> = files.iter().map(|&f| Guest::new(&self.captures[f])).collect();
+            let pairing = Pairing::new(&side, &name, group, &guests, monitor)?;
+            warnings.extend(pairing.warnings.iter().map(|w| format!("VM {name}: {w}")));
+            vms.push(Paired { name, pid: group.pid, pairing, files });
+        }
+        let mut all: Vec<_> = vms.iter_mut().flat_map(|vm| vm.pairing.tightenable()).collect();
+        evidence::tighten(&side.hosts, &mut all, monitor)?;
+        Ok(vms)
+    }
+}
 
 pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'_>) -> Result<Session> {
     let OpenedAll { mut captures, facts, mut left_out, manifests } = opened;
     roles::settle_beside(&mut captures, &mut left_out)?;
     let roles = roles::decide(&captures)?;
-    let hosts: Vec<&Opened> = roles.hosts.iter().map(|&i| &captures[i]).collect();
-    let offsets: Vec<&Opened> = roles.offsets.iter().map(|&i| &captures[i]).collect();
-    let mut clusters = clusters(&captures, &roles, &request.vms);
+    let (inner, outer) = nested::split(clusters(&captures, &roles, &request.vms));
     let mut warnings = Vec::new();
+    let host = Machine { captures: &captures, hosts: &roles.hosts, offsets: &roles.offsets, facts: &facts, request };
+    let mut vms = host.vms(outer, &mut warnings, monitor)?;
+    let nested = nested::vms(&host, &vms, inner, &mut warnings, monitor)?;
 
-    let mut groups = Vec::new();
-    for host in &hosts {
-        let tgids: BTreeMap<i32, i32> = host.capture.info.tgids.iter().copied().collect();
-        groups.extend(group(&host.survey, &announced(host, &clusters), &tgids, &facts));
-    }
-    known_pairs(&captures, &mut clusters, &mut groups)?;
-    let evidence = HostEvidence::new(&hosts, &offsets, &groups);
-    if evidence.strangers > 0 {
-        warnings.push(format!("{} offset writes are of no known vCPU and are not used", evidence.strangers));
-    }
-    let side = HostSide {
-        evidence,
-        hosts: hosts.iter().map(|h| (&h.capture, &h.survey)).collect(),
-        facts: &facts,
-        request,
-        all_windows: Default::default(),
-    };
-    warnings.extend(fit_pairs(&captures, &mut clusters, &mut groups, &side, monitor)?);
-
-    // Histories, VM by VM; then all streams are placed at once.
-    let mut vms = Vec::new();
-    let mut vm_of_file: BTreeMap<usize, usize> = BTreeMap::new();
-    let mut pairings = Vec::new();
-    for (index, group) in groups.iter_mut().enumerate().filter(|(_, g)| !g.vcpus.is_empty()) {
-        let files: Vec<usize> =
-            clusters.iter().filter(|c| c.group == Some(index)).flat_map(|c| c.files.iter().copied()).collect();
-        let name = name_and_pid(group, clusters.iter().find(|c| c.group == Some(index)), &facts);
-        let guests: Vec<Guest<'_>> = files.iter().map(|&f| Guest::new(&captures[f])).collect();
-        let pairing = Pairing::new(&side, &name, group, &guests, monitor)?;
-        for &file in &files {
-            vm_of_file.insert(file, vms.len());
-        }
-        vms.push(Vm { name, pid: group.pid, vcpus: Vec::new() });
-        pairings.push(pairing);
-    }
-    let mut streams = Vec::new();
+    // All streams are placed at once.
     let mut jobs = Vec::new();
-    {
-        let mut all: Vec<_> = pairings.iter_mut().flat_map(Pairing::tightenable).collect();
-        evidence::tighten(&side.hosts, &mut all, monitor)?;
-    }
-    for (&file, &vm) in &vm_of_file {
-        let pairing = &pairings[vm];
-        for found in &captures[file].survey.streams {
-            let vcpu = pairing.vcpu_of_cpu(found.cpu);
-            let tracks = vcpu.map_or_else(Vec::new, |v| pairing.tracks(v, &captures[file].capture, found.buffer));
-            let thread = vcpu.map(|v| pairing.vcpus[v].thread);
-            jobs.push(Job { capture: &captures[file].capture, survey: found, tracks, thread });
-            streams.push((file, found.buffer, found.stream, vm, vcpu));
+    let mut of = Vec::new();
+    let mut add = |vm: usize, paired: &Paired, nested: Option<&[Vec<Track>]>| {
+        let pairing = &paired.pairing;
+        for &file in &paired.files {
+            let Opened { capture, survey, .. } = &captures[file];
+            for found in &survey.streams {
+                let vcpu = pairing.vcpu_of_cpu(found.cpu);
+                let tracks = match (vcpu, nested) {
+                    (None, _) => Vec::new(),
+                    (Some(v), None) => pairing.tracks(v, capture, found.buffer),
+                    (Some(v), Some(nested)) => nested[v].clone(),
+                };
+                // A nested VM's windows are in another machine's time.
+                let thread = vcpu.filter(|_| nested.is_none()).map(|v| pairing.vcpus[v].thread);
+                jobs.push(Job { capture, survey: found, tracks, thread });
+                of.push((file, found, vm, vcpu));
+            }
         }
+    };
+    vms.iter().enumerate().for_each(|(index, vm)| add(index, vm, None));
+    for (index, inner) in nested.iter().enumerate() {
+        add(vms.len() + index, &inner.paired, Some(&inner.tracks));
     }
-    let spans_of: Vec<_> = jobs.iter().map(|j| j.survey).collect();
-    let placements = place(jobs, &side.hosts, monitor)?;
-    let streams: Vec<GuestStream> = streams
-        .into_iter()
-        .zip(placements.into_iter().zip(spans_of))
-        .map(|((input, buffer, stream, vm, vcpu), (placement, survey))| GuestStream {
-            input,
-            buffer,
-            stream,
-            vm,
-            vcpu,
-            span: placed_span(&placement, survey),
-            placement,
-        })
-        .collect();
-    drop(side);
-    for (vm, pairing) in vms.iter_mut().zip(pairings) {
-        warnings.extend(pairing.warnings.iter().map(|w| format!("VM {}: {w}", vm.name)));
-        let has_files = pairing.has_files;
-        let cycles: Vec<u64> = pairing.vcpus.iter().map(|v| pairing.reading_cycles(v)).collect();
-        vm.vcpus = pairing
-            .vcpus
-            .into_iter()
-            .zip(cycles)
-            .map(|(v, reading_cycles)| Vcpu {
-                number: if has_files { v.cpu } else { v.vcpu_id },
-                vcpu_id: Some(v.vcpu_id),
-                thread: Some(v.thread),
-                reading_cycles,
-                history: v.history,
-                note: v.note,
-            })
-            .collect();
-    }
-    let role = |index: usize| match vm_of_file.get(&index) {
+    let placements = place(jobs, &host.sources(), monitor)?;
+    let stream = |((input, found, vm, vcpu), placement)| {
+        let found: &crate::session::survey::StreamSurvey = found;
+        let span = placed_span(&placement, found);
+        GuestStream { input, buffer: found.buffer, stream: found.stream, vm, vcpu, placement, span }
+    };
+    let streams: Vec<GuestStream> = of.into_iter().zip(placements).map(stream).collect();
+    let mut role_of: BTreeMap<usize, usize> = BTreeMap::new();
+    let all = vms.iter().chain(nested.iter().map(|n| &n.paired)).enumerate();
+    all.for_each(|(vm, paired)| role_of.extend(paired.files.iter().map(|&f| (f, vm))));
+    let outer: Vec<Vm> = vms.drain(..).map(vm).collect();
+    let inner: Vec<Vm> = nested.into_iter().map(|n| n.into_vm(vm)).collect();
+    let vms = outer.into_iter().chain(inner).collect();
+    let role = |index: usize| match role_of.get(&index) {
         Some(&vm) => Role::Guest(vm),
         None if roles.offsets.contains(&index) => Role::Offsets,
         None => Role::Host,
@@ -123,6 +146,20 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, left_out, manifests, warnings };
     session.sort_vms();
     Ok(session)
+}
+
+fn vm(paired: Paired) -> Vm {
+    let Paired { name, pid, pairing, .. } = paired;
+    let cycles: Vec<u64> = pairing.vcpus.iter().map(|v| pairing.reading_cycles(v)).collect();
+    let vcpus = pairing.vcpus.into_iter().zip(cycles).map(|(v, reading_cycles)| Vcpu {
+        number: if pairing.has_files { v.cpu } else { v.vcpu_id },
+        vcpu_id: Some(v.vcpu_id),
+        thread: Some(v.thread),
+        history: v.history,
+        note: v.note,
+        reading_cycles,
+    });
+    Vm { name, pid, vcpus: vcpus.collect(), outer: None }
 }
 
 /// The name of a VM; its process becomes known with it.
@@ -156,6 +193,9 @@ impl Session {
         self.vms = order.iter().filter_map(|&old| vms[old].take()).collect();
         for stream in &mut self.streams {
             stream.vm = new_index[stream.vm];
+        }
+        for outer in self.vms.iter_mut().filter_map(|vm| vm.outer.as_mut()) {
+            outer.vm = new_index[outer.vm];
         }
         for input in &mut self.inputs {
             if let Role::Guest(vm) = &mut input.role {

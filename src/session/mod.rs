@@ -12,6 +12,7 @@ mod inputs;
 pub mod inside;
 pub mod manifest;
 mod matching;
+mod nested;
 mod pairs;
 mod placement;
 mod rate;
@@ -86,6 +87,17 @@ pub struct Vm {
     pub pid: Option<u32>,
     /// vCPUs in row order.
     pub vcpus: Vec<Vcpu>,
+    /// The VM that it runs in, where that is not the host.
+    pub outer: Option<Outer>,
+}
+
+/// The VM around a nested one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outer {
+    /// Index into [`Session::vms`].
+    pub vm: usize,
+    /// The nested VM's vCPU threads in that VM, in the order of the vCPUs.
+    pub threads: Vec<i32>,
 }
 
 /// A vCPU.

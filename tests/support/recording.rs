@@ -279,13 +279,17 @@ impl Recorder {
             GuestClock::Tsc | GuestClock::FalseTsc => "x86-tsc",
             GuestClock::Local(_) | GuestClock::FalseLocal => "local",
         };
+        let serial = [Field::u64("serial"), Field::text("pad", self.padding)];
         let mut file = TraceDat::new(self.version, self.layout)
             .compression(self.compression)
             .trace_clock(&format!("global [{clock}]\n"))
             .uname(&format!("Linux {} 6.1.0 x86_64", vm.name))
             .trace_id(trace_id(nth))
             .cpu_count(vm.vcpus.len() as u32)
-            .format("test", &format_text("serial", SERIAL, &[Field::u64("serial"), Field::text("pad", self.padding)]));
+            .format("test", &format_text_with("serial", SERIAL, &serial, "\"serial=%llu\", REC->serial"));
+        if self.tsc2nsec {
+            file = file.tsc2nsec(MULT, SHIFT, 0);
+        }
         if let Some(layout) = self.time_shift {
             file = file.time_shift(&time_shift(vm, layout), layout);
         }

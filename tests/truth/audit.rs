@@ -93,7 +93,8 @@ impl Recorded {
             let vm = self.world.vms.iter().find(|vm| vm.name == *name).expect("the VM's name");
             let source = &input.capture.buffers[stream.buffer].streams[stream.stream];
             let format = input.capture.formats.find("test", "serial").and_then(|i| input.capture.formats.get(i));
-            let serial = format.and_then(|f| f.field("serial")).expect("the field");
+            // A guest that runs guests recorded no numbered events.
+            let Some(serial) = format.and_then(|f| f.field("serial")) else { continue };
             let cycle = is_tsc(&input.capture, stream.buffer);
             let truths = &vm.vcpus[source.cpu as usize].events;
             let mut nth = 0;
@@ -130,7 +131,8 @@ impl Recorded {
                         source.cpu,
                         piece.uncertainty
                     );
-                    let fast = vm.scaling.is_none() || vm.scaling.ratio() >> vm.scaling.frac_bits() >= 1;
+                    let own = vm.scaling.is_none() || vm.scaling.ratio() >> vm.scaling.frac_bits() >= 1;
+                    let fast = own && !name.contains('/');
                     assert!(width == 0 || !cycle || !fast || piece.uncertainty > 0, "not exact: {piece:?}");
                     if width == 0 {
                         seen.exact += 1;

@@ -14,7 +14,9 @@ mod trace_dat_writer;
 #[path = "../support/world.rs"]
 mod world;
 
+mod against_trace_cmd;
 mod audit;
 mod histories;
+mod nested;
 mod pairing;
 mod plain;

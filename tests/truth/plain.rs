@@ -84,7 +84,7 @@ fn jumps() {
             let recorded = Recorded::new(world, &Recorder { writer, padding: 80, ..Recorder::default() });
             let (seen, report) = recorded.prove();
             assert!(seen.ambiguous * 100 < recorded.events() && seen.unplaced() * 200 < recorded.events(), "{seen:?}");
-            assert!(report.verdict >= Some(Verdict::Proved), "{jumps:?} {writer:?} {seen:?} {}", reasons(&report));
+            assert!(report.verdict >= Some(Verdict::Consistent), "{jumps:?} {writer:?} {seen:?} {}", reasons(&report));
         }
     }
 }
