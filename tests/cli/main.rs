@@ -6,6 +6,13 @@ mod bad_input;
 mod check;
 mod convert;
 mod determinism;
+mod filters;
 mod offsets;
+mod open;
+mod print;
 mod run;
+mod sql;
 mod stats;
+#[path = "../support/trace_processor.rs"]
+#[allow(unreachable_pub)]
+mod trace_processor;
