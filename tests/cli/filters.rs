@@ -1,6 +1,7 @@
 //! Filters: what is asked for is what comes, and the account stays closed.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -11,6 +12,28 @@ fn print(args: &[&str]) -> Vec<String> {
     let mut all = vec!["print", &capture];
     all.extend(args);
     succeeds(all).stdout.lines().map(str::to_owned).collect()
+}
+
+/// Lines without comms: who runs is known from the context switches that are printed, so filters change it.
+fn bare(lines: &[String]) -> Vec<String> {
+    let bare = |line: &String| {
+        let (task, rest) = line.split_once(" [").expect("a line");
+        let (machine, task) = task.split_once(": ").expect("a machine");
+        format!("{machine} {} {rest}", task.trim_end().rsplit_once('-').expect("a pid").1)
+    };
+    lines.iter().map(bare).collect()
+}
+
+/// The same lines but for the comms; says how many differ rather than which.
+fn same(found: &[String], wanted: &[String]) {
+    assert_eq!(found.len(), wanted.len());
+    assert_eq!(bare(found).iter().zip(&bare(wanted)).find(|(a, b)| a != b), None);
+}
+
+/// Every line.
+fn everything() -> &'static [String] {
+    static ALL: OnceLock<Vec<String>> = OnceLock::new();
+    ALL.get_or_init(|| print(&[]))
 }
 
 /// Nanoseconds of a line.
@@ -32,7 +55,7 @@ fn events_of_one_vcpu() {
 
 #[test]
 fn events_are_taken_or_left() {
-    let all = print(&[]);
+    let all = everything();
     let sched: Vec<String> = print(&["--events", "sched"]);
     let rest: Vec<String> = print(&["--exclude", "sched:*"]);
     assert!(!sched.is_empty() && !rest.is_empty());
@@ -45,35 +68,37 @@ fn events_are_taken_or_left() {
 
 #[test]
 fn times_cut_host_and_guests_alike() {
-    let all = print(&[]);
+    let all = everything();
     let within = |from: u64, to: u64| -> Vec<String> {
         all.iter().filter(|line| (from..=to).contains(&time(line))).cloned().collect()
     };
-    let wanted = within(78_000_000_000, 78_250_000_000);
+    // VM a's recording ends at 51.271 s, VM b's begins at 51.635 s.
+    let wanted = within(51_200_000_000, 51_700_000_000);
     assert!(["host:", "a:", "b:"].iter().all(|m| wanted.iter().any(|line| line.starts_with(m))));
-    assert_eq!(print(&["--from", "78", "--to", "78.25s"]), wanted);
-    assert_eq!(print(&["--from", "78000ms", "--to", "78250000us"]), wanted);
+    same(&print(&["--from", "51.2", "--to", "51.7s"]), &wanted);
+    same(&print(&["--from", "51200ms", "--to", "51700000us"]), &wanted);
     let start = time(&all[0]);
-    assert_eq!(print(&["--from", "+1.5s", "--to", "+2s"]), within(start + 1_500_000_000, start + 2_000_000_000));
+    let wanted = within(start + 1_500_000_000, start + 2_000_000_000);
+    same(&print(&["--from", "+1.5s", "--to", "+2s"]), &wanted);
 }
 
 #[test]
 fn a_guests_own_clock_names_a_moment() {
     // guest TSC = host TSC - 39157969642 in VM b: offsets-debugfs.txt beside the capture.
-    let by_guest = print(&["--from", "b:160000000000", "--to", "b/1:160500000000"]);
-    let by_host = print(&["--from", "host:199157969642", "--to", "host:199657969642"]);
-    assert_eq!(by_guest, by_host);
+    let by_guest = print(&["--from", "b:95840000000", "--to", "b/1:96340000000"]);
+    let by_host = print(&["--from", "host:134997969642", "--to", "host:135497969642"]);
+    same(&by_guest, &by_host);
     assert!(by_guest.iter().any(|line| line.starts_with("b:")));
 }
 
 #[test]
 fn windows_around_an_event() {
-    let all = print(&[]);
+    let all = everything();
     let writes: Vec<u64> = all.iter().filter(|l| l.contains(" kvm_write_tsc_offset:")).map(|l| time(l)).collect();
     assert_eq!(writes.len(), 12);
     let near = |line: &&String| writes.iter().any(|write| write.abs_diff(time(line)) <= 1_000_000);
     let wanted: Vec<String> = all.iter().filter(near).cloned().collect();
-    assert_eq!(print(&["--around", "kvm:kvm_write_tsc_offset,1ms"]), wanted);
+    same(&print(&["--around", "kvm:kvm_write_tsc_offset,1ms"]), &wanted);
 }
 
 fn json(args: &[&str]) -> (Value, Value) {
@@ -127,7 +152,7 @@ fn a_vcpu_that_is_not_wanted_has_no_rows_but_keeps_its_name() {
     assert_eq!(vcpus, ["Events, b vCPU 1", "Host state, b vCPU 1", "VM b vCPU 1"]);
     let names = trace["traceEvents"].as_array().expect("events").iter().filter_map(|e| e["name"].as_str());
     let names: BTreeSet<&str> = names.collect();
-    assert!(names.contains("preempted by b vCPU 0") && names.contains("preempted by a vCPU 1"));
+    assert!(names.contains("preempted by b vCPU 0"));
 }
 
 #[test]
@@ -165,13 +190,13 @@ fn nothing_is_drawn_across_what_was_left_out() {
         }
         assert!(end <= reach + 2, "{begin}..{end} crosses the end of a window at {reach}");
     }
-    assert!(slices > 100, "{slices}");
+    assert!(slices > 50, "{slices}");
 }
 
 #[test]
 fn stats_are_filtered_too() {
     let capture = fixture("two-vm");
-    let stats = crate::run::json(["stats", "--json", &capture, "--from", "78", "--to", "79"]);
+    let stats = crate::run::json(["stats", "--json", &capture, "--from", "50", "--to", "51"]);
     let span = stats["vms"][0]["vcpus"][0]["span_ns"].as_u64().expect("nanoseconds");
     assert!((900_000_000..=1_000_000_000).contains(&span), "{span}");
 }

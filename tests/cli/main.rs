@@ -14,5 +14,5 @@ mod run;
 mod sql;
 mod stats;
 #[path = "../support/trace_processor.rs"]
-#[allow(unreachable_pub)]
+#[allow(unreachable_pub, dead_code)]
 mod trace_processor;
