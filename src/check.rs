@@ -2,17 +2,15 @@
 
 use serde::Serialize;
 
-use crate::clock::history::{Conflict, Source};
+use crate::clock::history::Source;
 use crate::clock::place::Counts;
-use crate::clock::stamps::NotPlaced;
-use crate::convert::{Interpreted, Span, events_of, interpret, segment_reports, tsc_report};
+use crate::convert::{events_of, segment_reports, tsc_report};
 use crate::error::Result;
-use crate::filter::Selection;
 use crate::monitor::Monitor;
-use crate::report::{SegmentReport, TscReport};
-use crate::session::{Session, Vcpu};
-use crate::timeline::VcpuOutcome;
-use crate::timeline::setup::StreamRole;
+use crate::report::{SegmentReport, TscReport, share};
+use crate::session::inside::{Inside, inside};
+use crate::session::{Session, Vcpu, better_vm, conflict_words, stamps_are_nanoseconds};
+use crate::time::HostTsc;
 
 /// How far a placement can be believed, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -118,17 +116,22 @@ pub struct Worst {
 ///
 /// If an input can no longer be read, or if the monitor asks to stop.
 pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
-    let interpreted = interpret(session, &Selection::all(session, Span::All), false, monitor)?;
-    let vms: Vec<CheckVm> = session
+    let counts = inside(session, monitor)?;
+    let mut vms: Vec<CheckVm> = session
         .vms
         .iter()
         .enumerate()
         .map(|(v, vm)| CheckVm {
             name: vm.name.clone(),
             pid: vm.pid,
-            vcpus: (0..vm.vcpus.len()).map(|c| check_vcpu(session, &interpreted, v, c)).collect(),
+            vcpus: (0..vm.vcpus.len()).map(|c| check_vcpu(session, &counts, v, c)).collect(),
         })
         .collect();
+    for (v, vm) in vms.iter_mut().enumerate() {
+        if vm.vcpus.iter().any(|vcpu| vcpu.verdict.is_some_and(|verdict| verdict < Verdict::Consistent)) {
+            explain(session, v, vm, monitor)?;
+        }
+    }
     Ok(CheckReport {
         verdict: vms.iter().flat_map(|vm| &vm.vcpus).filter_map(|v| v.verdict).min(),
         feedback: feedback(session),
@@ -139,78 +142,77 @@ pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
     })
 }
 
-fn check_vcpu(session: &Session, interpreted: &Interpreted<'_>, vm: usize, index: usize) -> CheckVcpu {
-    let vcpu = &session.vms[vm].vcpus[index];
-    let outcome = interpreted.outcome.vcpus.iter().find(|o| o.vm as usize == vm && o.vcpu as usize == index);
-    let mut counts = Counts::default();
-    for stream in session.streams.iter().filter(|s| s.vm == vm && s.vcpu == Some(index)) {
-        let c = stream.placement.counts;
-        counts.repaired += c.repaired;
-        counts.ambiguous += c.ambiguous;
+/// Looks for what else a guest may be whose events do not fit.
+fn explain(session: &Session, index: usize, vm: &mut CheckVm, monitor: &Monitor<'_>) -> Result<()> {
+    let rival = better_vm(session, index, monitor)?;
+    let reason = match rival {
+        Some(rival) => format!(
+            "the run windows of VM {} fit better: {} of a sample lies inside",
+            session.vms[rival.vm].name,
+            share(rival.inside, rival.checked)
+        ),
+        None if stamps_are_nanoseconds(session, index, monitor)? => {
+            "the stamps are nanoseconds, not the TSC cycles that the file promises".to_owned()
+        }
+        None => return Ok(()),
+    };
+    for vcpu in vm.vcpus.iter_mut().filter(|v| v.verdict.is_some_and(|verdict| verdict < Verdict::Consistent)) {
+        vcpu.verdict = Some(Verdict::Wrong);
+        vcpu.reasons.push(reason.clone());
     }
-    let (stale, nowhere) = not_placed(interpreted, vm, index);
-    let (inside, mut checked) = outcome.map_or((0, 0), |o| (o.check.inside, o.check.checked));
-    checked += stale + nowhere;
+    Ok(())
+}
+
+fn check_vcpu(session: &Session, counts: &[Inside], vm: usize, index: usize) -> CheckVcpu {
+    let vcpu = &session.vms[vm].vcpus[index];
+    let mut count = Inside::default();
+    let mut placed = Counts::default();
+    let mut worst: Option<(usize, (HostTsc, u64))> = None;
+    for (stream, found) in session.streams.iter().zip(counts).filter(|(s, _)| s.vm == vm && s.vcpu == Some(index)) {
+        count.add(found);
+        placed.repaired += stream.placement.counts.repaired;
+        placed.ambiguous += stream.placement.counts.ambiguous;
+        if let Some(found) = found.worst
+            && worst.is_none_or(|(_, (_, distance))| found.1 > distance)
+        {
+            worst = Some((stream.input, found));
+        }
+    }
+    let rate = session.rate.rate;
     let mut report = CheckVcpu {
         id: vcpu.number,
         vcpu_id: vcpu.vcpu_id,
         thread: vcpu.thread,
         events: events_of(session, vm, index),
-        checked,
-        inside,
-        repaired: counts.repaired,
-        ambiguous: counts.ambiguous,
-        not_placed: stale + nowhere,
+        checked: count.checked + count.stale + count.nowhere,
+        inside: count.inside,
+        repaired: placed.repaired,
+        ambiguous: placed.ambiguous,
+        not_placed: count.stale + count.nowhere,
         verdict: None,
         reasons: Vec::new(),
-        worst: outcome.and_then(|o| worst(session, vm, index, o)),
+        worst: worst.map(|(input, (at, distance))| Worst {
+            file: session.inputs[input].capture.path.display().to_string(),
+            at_ns: rate.ns(at).get(),
+            distance_ns: rate.ns(HostTsc::new(distance)).get(),
+        }),
         uncertainty: vcpu.history.segments.iter().map(|s| s.uncertainty).max().unwrap_or(0),
         segments: segment_reports(vcpu),
     };
     if report.events > 0 {
-        judge(&mut report, vcpu, stale);
+        judge(&mut report, vcpu, &count);
     }
     report
 }
 
-/// Stale stamps beyond repair, and events that fit nowhere.
-fn not_placed(interpreted: &Interpreted<'_>, vm: usize, vcpu: usize) -> (u64, u64) {
-    let (mut stale, mut nowhere) = (0, 0);
-    for (role, ledger) in interpreted.lanes.roles.iter().zip(&interpreted.ledgers) {
-        if matches!(role, StreamRole::Guest { vm: v, vcpu: c, .. } if *v as usize == vm && *c as usize == vcpu) {
-            for (reason, count) in &ledger.not_placed {
-                match reason {
-                    NotPlaced::StaleStamp => stale += count,
-                    NotPlaced::NoFormat | NotPlaced::OtherClock => {}
-                    NotPlaced::NoSegment | NotPlaced::NoVcpu => nowhere += count,
-                }
-            }
-        }
-    }
-    (stale, nowhere)
-}
-
-fn worst(session: &Session, vm: usize, vcpu: usize, outcome: &VcpuOutcome) -> Option<Worst> {
-    let offender = outcome.check.worst?;
-    let streams = || session.streams.iter().filter(|s| s.vm == vm && s.vcpu == Some(vcpu));
-    let rate = session.rate.rate;
-    let holds = |s: &&crate::session::GuestStream| {
-        s.span.is_some_and(|span| rate.ns(span.first) <= offender.at && offender.at <= rate.ns(span.last))
-    };
-    let stream = streams().find(holds).or_else(|| streams().next())?;
-    Some(Worst {
-        file: session.inputs[stream.input].capture.path.display().to_string(),
-        at_ns: offender.at.get(),
-        distance_ns: offender.distance_ns,
-    })
-}
-
-fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
+fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, count: &Inside) {
     let CheckVcpu { checked, inside, .. } = *report;
+    let stale = count.stale;
     let recorded =
         |s: Source| matches!(s, Source::Recorded | Source::RecordedPrev | Source::TimeShift | Source::Snapshot);
     let segments = &vcpu.history.segments;
     let exact = !segments.is_empty() && segments.iter().all(|s| recorded(s.source) && s.uncertainty == 0);
+    let contradicted = !vcpu.history.conflicts.is_empty();
     let inferred = segments.iter().any(|s| s.source == Source::Inferred) || vcpu.note.is_some();
     if checked == 0 {
         report.reasons.push("no guest event lies within the host's trace".to_owned());
@@ -231,7 +233,10 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
     } else if !enough(999) {
         report.reasons.push(format!("{outside} of {checked} events lie outside the run windows"));
         Verdict::Doubtful
-    } else if outside == 0 && exact && !inferred {
+    } else if count.unknown > count.checked {
+        report.reasons.push(format!("for {} events the host's own losses leave it open", count.unknown));
+        Verdict::Doubtful
+    } else if outside == 0 && exact && !inferred && !contradicted {
         Verdict::Proved
     } else if outside > 0 && exact && outside > stale {
         report.reasons.push(format!("{} events lie outside the run windows without a known reason", outside - stale));
@@ -240,37 +245,16 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, stale: u64) {
         if outside > 0 {
             report.reasons.push(format!("{outside} events lie outside: stale stamps, or within the uncertainty"));
         }
-        report.reasons.push(if inferred {
-            "inferred from the run windows".to_owned()
-        } else {
-            "not recorded".to_owned()
-        });
+        report.reasons.push(
+            match (inferred, exact) {
+                (true, _) => "inferred from the run windows",
+                (false, true) => "the evidence contradicts itself",
+                (false, false) => "not recorded",
+            }
+            .to_owned(),
+        );
         Verdict::Consistent
     });
-}
-
-/// A conflict in words, with both values.
-pub fn conflict_words(conflict: &Conflict) -> String {
-    match conflict {
-        Conflict::Offset { used, other } => format!(
-            "{} says offset {}, {} says {} ({} cycles apart); the first was used",
-            used.0,
-            used.1,
-            other.0,
-            other.1,
-            used.1.raw().wrapping_sub(other.1.raw()).cast_signed().unsigned_abs()
-        ),
-        Conflict::Scaling { used, other } => format!(
-            "two sources name different TSC scaling, {} / 2^{} and {} / 2^{}; the first was used",
-            used.ratio(),
-            used.frac_bits(),
-            other.ratio(),
-            other.frac_bits()
-        ),
-        Conflict::LostWrite { after, before, left, found } => {
-            format!("an offset write is missing between host TSC {after} and {before}: {left} there, {found} here")
-        }
-    }
 }
 
 /// What was inferred, as options.

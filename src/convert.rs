@@ -109,7 +109,7 @@ pub fn convert(
 ) -> Result<Report> {
     let lanes = lanes(session, selection);
     let draw = DrawOptions { whole_recordings: selection.has_all_of_guests(), ..options.draw.clone() };
-    let timeline = Timeline::new(setup(session, &lanes, selection, draw));
+    let timeline = timeline(session, &lanes, selection, draw);
     let world = timeline.world();
     let exporter = options.format.exporter();
     let mut bytes = Vec::new();
@@ -153,13 +153,23 @@ pub fn interpret<'a>(
     monitor: &Monitor<'_>,
 ) -> Result<Interpreted<'a>> {
     let lanes = lanes(session, selection);
-    let mut timeline = Timeline::new(setup(session, &lanes, selection, DrawOptions::default()));
+    let mut timeline = timeline(session, &lanes, selection, DrawOptions::default());
     if durations {
         timeline.keep_durations();
     }
     let mut draw = Draw::new(timeline, selection);
     let done = run(&lanes.lanes, &mut draw, &|_, _| Vec::new(), &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
+}
+
+fn timeline(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: DrawOptions) -> Timeline {
+    let mut timeline = Timeline::new(setup(session, lanes, selection, draw));
+    let known = session.host_span().unwrap_or(HostRange::ALL);
+    timeline.limit_check((known.first, known.last), |vm, vcpu| {
+        let vcpu = session.vms.get(vm as usize).and_then(|vm| vm.vcpus.get(vcpu as usize));
+        vcpu.map_or(0, |v| v.reading_cycles.saturating_sub(1))
+    });
+    timeline
 }
 
 /// The host time that is drawn.

@@ -8,6 +8,7 @@ pub mod convert;
 pub mod error;
 pub mod export;
 pub mod filter;
+pub mod inspect;
 pub mod monitor;
 pub mod open;
 pub mod pipeline;

@@ -5,6 +5,7 @@ mod convert;
 mod exit;
 mod filters;
 mod inputs;
+mod inspect;
 mod offsets;
 mod open;
 mod output;
@@ -47,6 +48,8 @@ enum Command {
     Print(print::Args),
     /// Open a trace in the Perfetto UI, served from this machine to this machine.
     Open(open::Args),
+    /// Say what the captures are, who is who, and what is missing for a good merge.
+    Inspect(inspect::Args),
     /// Sum up where each vCPU's time went.
     Stats(stats::Args),
 }
@@ -72,6 +75,7 @@ pub fn main() -> Exit {
             Command::Offsets(args) => offsets::run(args, cli.quiet),
             Command::Print(args) => print::run(args, cli.quiet),
             Command::Open(args) => open::run(args, cli.quiet),
+            Command::Inspect(args) => inspect::run(args, cli.quiet),
             Command::Stats(args) => stats::run(args, cli.quiet),
         }),
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),

@@ -8,7 +8,6 @@ use super::Exit;
 use super::inputs::{InputArgs, warn};
 use super::output::print;
 use super::progress::{Progress, stop_flag};
-use crate::check::conflict_words;
 use crate::convert::segment_reports;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
@@ -46,17 +45,6 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let session = args.inputs.open(&progress, &monitor)?;
     progress.clear();
     warn(quiet, &session.all_warnings());
-    for vm in &session.vms {
-        for vcpu in &vm.vcpus {
-            let conflicts: Vec<String> = vcpu
-                .history
-                .conflicts
-                .iter()
-                .map(|c| format!("VM {} vCPU {}: {}", vm.name, vcpu.number, conflict_words(c)))
-                .collect();
-            warn(quiet, &conflicts);
-        }
-    }
     let rows = rows(&session);
     let text = if args.json {
         let mut json = serde_json::to_string_pretty(&rows)

@@ -1,6 +1,6 @@
 //! `kvm-timeline open`, and the end of `convert --open`.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Exit;
 use super::inputs::say;
 use super::progress::stop_flag;
-use crate::capture::is_capture;
+use crate::capture::trace_dat::is_trace_dat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::nanoseconds;
 use crate::open::{PERFETTO_UI, PORT, Served, Server};
@@ -49,13 +49,20 @@ fn patience(text: &str) -> std::result::Result<Duration, String> {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
-    if is_capture(&args.file).unwrap_or(false) {
+    if starts_as_capture(&args.file) {
         return Err(Error::new(ErrorKind::Usage, "a capture, which the UI does not read")
             .in_file(&args.file)
             .hint("kvm-timeline convert --open -o FILE.pftrace CAPTURE"));
     }
     let server = args.how.bind(&args.file)?;
     args.how.serve(&server, &args.file, &stop_flag(), quiet)
+}
+
+/// A capture was named instead of what `convert` makes of it.
+fn starts_as_capture(path: &Path) -> bool {
+    let mut first = [0; 16];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first));
+    read.is_ok_and(|count| is_trace_dat(&first[..count]))
 }
 
 impl OpenArgs {

@@ -4,13 +4,14 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use crate::capture::{Capture, Clock, Record};
-use crate::clock::history::{Change, Evidence, History, InferredOffset};
+use crate::capture::{Capture, Clock};
+use crate::clock::history::{Change, Evidence, Given, History, InferredOffset};
 use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer_vm};
-use crate::clock::place::{Placer, Track, tracks};
+use crate::clock::mapping::Step;
+use crate::clock::place::{Track, tracks};
 use crate::clock::pvclock::{self, ClockSample, Update};
 use crate::clock::scaling::{HostRange, Scaling};
-use crate::clock::windows::{State, Windows};
+use crate::clock::windows::Windows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::evidence::{Extra, HostEvidence, evidence, given};
@@ -18,15 +19,15 @@ use crate::session::facts::Facts;
 use crate::session::groups::Group;
 use crate::session::inputs::Opened;
 use crate::session::request::Request;
-use crate::session::runs::{Host, join_spans, windows};
-use crate::session::samples::{StreamSample, sample};
+use crate::session::runs::{Host, windows};
+use crate::session::samples::{StreamSample, Tried, inside_and_checked, sample, sound};
 use crate::session::survey::Survey;
-use crate::time::{HostTsc, RawStamp};
+use crate::time::RawStamp;
 
 /// Chunks per stream that are looked at to see whose run windows a guest fits.
-const FIT_CHUNKS: usize = 3;
+pub(super) const FIT_CHUNKS: usize = 3;
 /// Chunks per stream that inference looks at.
-const INFER_CHUNKS: usize = 48;
+pub(super) const INFER_CHUNKS: usize = 48;
 
 /// What the host's side offers to any guest.
 pub(super) struct HostSide<'a> {
@@ -71,8 +72,12 @@ impl<'a> Guest<'a> {
 /// A vCPU with its clock.
 pub(super) struct PairedVcpu {
     pub(super) vcpu_id: u32,
+    /// The guest's CPU.
+    pub(super) cpu: u32,
     pub(super) thread: i32,
     pub(super) history: History,
+    /// What is known of it even where no offset is.
+    scaling: Scaling,
     changes: Vec<Change>,
     updates: Vec<Update>,
     pub(super) note: Option<String>,
@@ -80,11 +85,11 @@ pub(super) struct PairedVcpu {
 
 /// A VM's threads together with the guest files that are (or might be) its.
 pub(super) struct Pairing {
-    /// By vcpu_id: the guest's CPU n is number n here.
+    /// In the order of the group.
     pub(super) vcpus: Vec<PairedVcpu>,
     pub(super) has_files: bool,
-    /// kvm-clock minus stamp, in nanoseconds, per guest clock that is no TSC.
-    constants: Vec<(String, i64)>,
+    /// kvm-clock minus stamp, in nanoseconds, per guest clock that is no TSC, and how far it may be off.
+    constants: Vec<(String, i64, u64)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -102,15 +107,25 @@ impl Pairing {
             Self { vcpus: Vec::new(), has_files: !guests.is_empty(), constants: Vec::new(), warnings: Vec::new() };
         for (rank, &(vcpu_id, thread)) in group.vcpus.iter().enumerate() {
             let extra = Extra {
-                given: given(&side.request.offsets, name, rank as u32),
-                time_shift: shift.map(|s| (s, rank)),
+                given: given(&side.request.offsets, name, group.cpu(rank)),
+                time_shift: shift.map(|s| (s, group.cpu(rank) as usize)),
                 facts: side.facts,
                 ignore_recorded: side.request.ignore_recorded_offsets,
             };
             let evidence = evidence(&side.evidence, group, vcpu_id, thread, &extra);
-            let updates = side.evidence.updates(group, vcpu_id, thread);
+            let updates = side.evidence.updates(thread);
+            let scaling = known_scaling(&evidence);
             let history = History::build(&evidence);
-            pairing.vcpus.push(PairedVcpu { vcpu_id, thread, history, changes: evidence.changes, updates, note: None });
+            pairing.vcpus.push(PairedVcpu {
+                vcpu_id,
+                cpu: group.cpu(rank),
+                thread,
+                history,
+                scaling,
+                changes: evidence.changes,
+                updates,
+                note: None,
+            });
         }
         for guest in guests {
             match guest.clock() {
@@ -123,8 +138,7 @@ impl Pairing {
 
     /// Index of the vCPU that is the guest's CPU `cpu`.
     pub(super) fn vcpu_of_cpu(&self, cpu: u32) -> Option<usize> {
-        let index = cpu as usize;
-        (index < self.vcpus.len()).then_some(index)
+        self.vcpus.iter().position(|v| v.cpu == cpu)
     }
 
     /// How the stamps of a guest's buffer are mapped for a vCPU.
@@ -132,12 +146,24 @@ impl Pairing {
         let Some(v) = self.vcpus.get(vcpu) else { return Vec::new() };
         match capture.buffers.get(buffer).map(|b| &b.clock) {
             Some(Clock::X86Tsc) => tracks(&v.history),
-            Some(Clock::Other(name)) => match self.constants.iter().find(|(clock, _)| clock == name) {
-                Some((_, constant)) => pvclock::tracks(&v.history, &v.updates, *constant),
+            Some(Clock::Other(name)) => match self.constants.iter().find(|(clock, ..)| clock == name) {
+                Some((_, constant, off)) => pvclock_tracks(v, *constant, *off),
                 None => Vec::new(),
             },
             None => Vec::new(),
         }
+    }
+
+    /// How many host cycles one reading of the guest's clock may last.
+    pub(super) fn reading_cycles(&self, vcpu: &PairedVcpu) -> u64 {
+        let tsc = vcpu.history.segments.iter().map(|s| s.scaling.host_cycles(1)).max().unwrap_or(1).max(1);
+        let Some(params) = vcpu.updates.first().map(|u| u.params).filter(|_| !self.constants.is_empty()) else {
+            return tsc;
+        };
+        // A nanosecond, and what a shift to the right drops.
+        let dropped = 1_u64.checked_shl(u32::from(params.shift.min(0).unsigned_abs())).unwrap_or(u64::MAX);
+        let nanosecond = params.hz().unwrap_or(1_000_000_000).div_ceil(1_000_000_000);
+        tsc.saturating_mul(nanosecond.saturating_add(dropped - 1))
     }
 
     /// The histories that a scan of the host can narrow.
@@ -146,7 +172,7 @@ impl Pairing {
     }
 
     fn infer_offsets(&mut self, side: &HostSide<'_>, guest: &Guest<'_>, monitor: &Monitor<'_>) -> Result<()> {
-        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS)?;
+        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS, |cpu| self.vcpu_of_cpu(cpu).is_some())?;
         let missing: Vec<&StreamSample> = samples
             .iter()
             .filter(|s| self.vcpu_of_cpu(s.cpu).is_some_and(|v| self.vcpus[v].history.segments.is_empty()))
@@ -157,10 +183,12 @@ impl Pairing {
         let all = side.windows(monitor)?;
         let mut stamps: Vec<(usize, Vec<RawStamp>)> =
             missing.iter().filter_map(|s| Some((self.vcpu_of_cpu(s.cpu)?, sound(s)))).collect();
+        // One rate for all vCPUs of a VM.
+        let scaling = self.vcpus.first().map_or(Scaling::NONE, |v| v.scaling);
         let found: Vec<Result<Inference, Undecided>> = {
             let windows = |vcpu: usize| all.get(&self.vcpus[vcpu].thread);
             let samples = stamps.iter().filter_map(|(v, stamps)| Some(VcpuSample { stamps, windows: windows(*v)? }));
-            infer_vm(&samples.collect::<Vec<_>>(), Scaling::NONE)
+            infer_vm(&samples.collect::<Vec<_>>(), scaling)
         };
         stamps.retain(|(v, _)| all.contains_key(&self.vcpus[*v].thread));
         for ((vcpu, _), inference) in stamps.into_iter().zip(found) {
@@ -174,7 +202,8 @@ impl Pairing {
         let width = inference.hull.width();
         let inferred = InferredOffset { offset: inference.estimate, uncertainty: width.div_ceil(2) };
         let v = &mut self.vcpus[vcpu];
-        v.history = History::build(&Evidence { inferred: Some(inferred), ..Evidence::default() });
+        let given = Some(Given { offset: None, scaling: Some(v.scaling) });
+        v.history = History::build(&Evidence { given, inferred: Some(inferred), ..Evidence::default() });
         v.note = Some(format!(
             "offset between {} and {} ({width} cycles)",
             inference.hull.lo.signed(),
@@ -192,7 +221,7 @@ impl Pairing {
         clock: &str,
         monitor: &Monitor<'_>,
     ) -> Result<()> {
-        if self.constants.iter().any(|(known, _)| known == clock) {
+        if self.constants.iter().any(|(known, ..)| known == clock) {
             return Ok(());
         }
         let unusable = |why: &str| {
@@ -201,10 +230,16 @@ impl Pairing {
                 .hint("record the guest with `trace-cmd record -C x86-tsc …`")
         };
         if self.vcpus.iter().all(|v| v.updates.is_empty()) {
-            return Err(unusable("the host has no kvm_pvclock_update events"));
+            let cycles = |vcpu: usize, _: &Guest<'_>| tracks(&self.vcpus[vcpu].history);
+            let (inside, checked) = self.score_by(side, &[*guest], FIT_CHUNKS, &cycles, monitor)?;
+            return Err(unusable(if checked > 0 && inside * 10 >= checked * 9 {
+                "its stamps are TSC cycles, whatever it says"
+            } else {
+                "the host has no kvm_pvclock_update events"
+            }));
         }
         let all = side.windows(monitor)?;
-        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS)?;
+        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS, |cpu| self.vcpu_of_cpu(cpu).is_some())?;
         let stamps: Vec<(usize, Vec<RawStamp>)> =
             samples.iter().filter_map(|s| Some((self.vcpu_of_cpu(s.cpu)?, sound(s)))).collect();
         let clock_samples: Vec<ClockSample<'_>> = stamps
@@ -218,70 +253,71 @@ impl Pairing {
         let (constant, inference) = pvclock::infer_constant(&clock_samples).map_err(|why| unusable(undecided(why)))?;
         let note = format!("clock `{clock}`: kvm-clock less {constant} ns, within {} ns", inference.hull.width());
         self.vcpus.iter_mut().for_each(|v| v.note = Some(note.clone()));
-        self.constants.push((clock.to_owned(), constant));
+        self.constants.push((clock.to_owned(), constant, inference.hull.width().div_ceil(2)));
         Ok(())
     }
 
-    /// (inside, checked) over a few chunks of each guest stream.
-    pub(super) fn score(&self, side: &HostSide<'_>, guests: &[Guest<'_>], monitor: &Monitor<'_>) -> Result<(u64, u64)> {
-        let mut placed: Vec<(i32, Vec<HostTsc>)> = Vec::new();
-        for guest in guests {
-            for stream in sample(guest.capture, guest.survey, FIT_CHUNKS)? {
-                let Some(vcpu) = self.vcpu_of_cpu(stream.cpu) else { continue };
-                let buffer = guest.capture.buffers.iter().position(|b| b.clock == guest.clock()).unwrap_or(0);
-                let tracks = self.tracks(vcpu, guest.capture, buffer);
-                for piece in &stream.pieces {
-                    placed.push((self.vcpus[vcpu].thread, place_piece(&tracks, piece)));
-                }
+    /// (inside, checked) over at most `chunks` chunks of each guest stream.
+    pub(super) fn score(
+        &self,
+        side: &HostSide<'_>,
+        guests: &[Guest<'_>],
+        chunks: usize,
+        monitor: &Monitor<'_>,
+    ) -> Result<(u64, u64)> {
+        let tracks = |vcpu: usize, guest: &Guest<'_>| {
+            let buffer = guest.capture.buffers.iter().position(|b| b.clock == guest.clock()).unwrap_or(0);
+            self.tracks(vcpu, guest.capture, buffer)
+        };
+        self.score_by(side, guests, chunks, &tracks, monitor)
+    }
+
+    fn score_by(
+        &self,
+        side: &HostSide<'_>,
+        guests: &[Guest<'_>],
+        chunks: usize,
+        tracks: &dyn Fn(usize, &Guest<'_>) -> Vec<Track>,
+        monitor: &Monitor<'_>,
+    ) -> Result<(u64, u64)> {
+        let mut streams = Vec::new();
+        for (nth, guest) in guests.iter().enumerate() {
+            for stream in sample(guest.capture, guest.survey, chunks, |cpu| self.vcpu_of_cpu(cpu).is_some())? {
+                streams.extend(self.vcpu_of_cpu(stream.cpu).map(|vcpu| (vcpu, nth, stream)));
             }
         }
-        let span = |times: &Vec<HostTsc>| HostRange::new(*times.iter().min()?, *times.iter().max()?);
-        let spans = join_spans(placed.iter().filter_map(|(_, times)| span(times)).collect());
-        let windows = windows(&side.hosts, &spans, monitor)?;
-        let (mut inside, mut checked) = (0, 0);
-        for (thread, times) in &placed {
-            let Some(windows) = windows.get(thread) else { continue };
-            for ts in times {
-                match windows.state(*ts) {
-                    State::Inside => {
-                        inside += 1;
-                        checked += 1;
-                    }
-                    State::Outside(_) => checked += 1,
-                    State::Unknown => {}
-                }
-            }
+        let mut tried = Vec::new();
+        for (vcpu, nth, stream) in &streams {
+            let tracks = tracks(*vcpu, &guests[*nth]);
+            let thread = self.vcpus[*vcpu].thread;
+            tried.extend(stream.pieces.iter().map(|piece| Tried { thread, tracks: tracks.clone(), piece }));
         }
-        Ok((inside, checked))
+        inside_and_checked(&side.hosts, side.all_windows.get(), &tried, monitor)
     }
 }
 
-fn place_piece(tracks: &[Track], piece: &[(RawStamp, u8)]) -> Vec<HostTsc> {
-    let mut placer = Placer::new(tracks.to_vec());
-    piece.iter().for_each(|(stamp, flags)| placer.push(*stamp, *flags));
-    let placement = placer.finish().resolve(None);
-    (0_u64..)
-        .zip(piece)
-        .filter_map(|(event, (stamp, _))| {
-            let piece = placement.pieces.get(placement.index_at(event)?)?;
-            piece.host(*stamp).map(|host| host.first)
-        })
-        .collect()
+/// The tracks of a kvm-clock guest whose constant is known within `off` nanoseconds.
+fn pvclock_tracks(vcpu: &PairedVcpu, constant: i64, off: u64) -> Vec<Track> {
+    let mut tracks = pvclock::tracks(&vcpu.history, &vcpu.updates, constant);
+    for track in &mut tracks {
+        let hz = track.mapping.steps().iter().find_map(|step| match step {
+            Step::PvClock { params, .. } => params.hz(),
+            Step::Tsc { .. } => None,
+        });
+        let cycles = u128::from(off) * u128::from(hz.unwrap_or(1_000_000_000));
+        let cycles = u64::try_from(cycles.div_ceil(1_000_000_000)).unwrap_or(u64::MAX);
+        let scaling = vcpu.history.segments.get(track.segment).map_or(Scaling::NONE, |s| s.scaling);
+        track.uncertainty = track.uncertainty.saturating_add(scaling.host_cycles(cycles));
+    }
+    tracks
 }
 
-/// The stamps of a sample that are not stale.
-fn sound(sample: &StreamSample) -> Vec<RawStamp> {
-    let mut stamps = Vec::new();
-    for piece in &sample.pieces {
-        let mut stale = false;
-        for (stamp, flags) in piece {
-            stale = (stale && flags & Record::FIRST == 0) || flags & Record::ZERO_EXTEND != 0;
-            if !stale {
-                stamps.push(*stamp);
-            }
-        }
-    }
-    stamps
+/// The scaling that `evidence` names, in the order of its sources.
+fn known_scaling(evidence: &Evidence) -> Scaling {
+    let given = evidence.given.and_then(|given| given.scaling);
+    let snapshots = evidence.snapshots.iter().filter_map(|s| s.scaling);
+    let samples = evidence.samples.iter().filter_map(|s| s.scaling);
+    given.into_iter().chain(snapshots).chain(samples).next().unwrap_or(Scaling::NONE)
 }
 
 fn undecided(why: Undecided) -> &'static str {

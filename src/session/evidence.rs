@@ -8,52 +8,36 @@ use crate::clock::pvclock::{Params, Update};
 use crate::clock::scaling::{HostRange, Scaling};
 use crate::error::Result;
 use crate::monitor::Monitor;
-use crate::session::facts::Facts;
+use crate::session::facts::{DebugfsVcpu, Facts};
 use crate::session::groups::Group;
 use crate::session::inputs::Opened;
 use crate::session::request::OffsetSpec;
 use crate::session::runs::{Edge, Host, for_each_edge, known_span};
+use crate::session::writers::{Kin, Written, owners};
 use crate::time::{GuestTsc, HostTsc, TscOffset};
-
-/// An offset write with its place among all files.
-#[derive(Clone, Copy, Debug)]
-struct HostWrite {
-    tid: i32,
-    vcpu: u32,
-    write: Write,
-}
 
 /// All that the host's captures say about offsets.
 pub(super) struct HostEvidence {
-    writes: Vec<HostWrite>,
-    updates: Vec<(i32, u32, Update)>,
-    /// vCPU thread to vcpu_id.
-    threads: BTreeMap<i32, Option<u32>>,
+    /// By time, each with the vCPU thread that it is about.
+    writes: Vec<(Option<i32>, Write)>,
+    updates: Vec<(i32, Update)>,
     /// First kvm event of each vCPU thread.
     first_run: BTreeMap<i32, u64>,
-    groups: usize,
+    /// Writes of which nobody knows the vCPU.
+    pub(super) strangers: usize,
 }
 
 impl HostEvidence {
     /// Gathers the writes of the host's captures and of files that hold nothing else.
-    pub(super) fn new(hosts: &[&Opened], offsets: &[&Opened], groups: usize) -> Self {
-        let mut evidence = Self {
-            writes: Vec::new(),
-            updates: Vec::new(),
-            threads: BTreeMap::new(),
-            first_run: BTreeMap::new(),
-            groups,
-        };
+    pub(super) fn new(hosts: &[&Opened], offsets: &[&Opened], groups: &[Group]) -> Self {
+        let mut writes: Vec<(Written, u16)> = Vec::new();
+        let mut updates = Vec::new();
+        let mut first_run: BTreeMap<i32, u64> = BTreeMap::new();
         let mut base = 0;
         for opened in hosts.iter().chain(offsets) {
             for w in &opened.survey.writes {
-                let write = Write {
-                    at: HostTsc::new(w.ts),
-                    prev: TscOffset::from_raw(w.prev),
-                    next: TscOffset::from_raw(w.next),
-                    buffer: (base + w.buffer) as u16,
-                };
-                evidence.writes.push(HostWrite { tid: w.tid, vcpu: w.vcpu, write });
+                let written = Written { at: w.ts, tid: w.tid, vcpu: w.vcpu, prev: w.prev, next: w.next };
+                writes.push((written, (base + w.buffer) as u16));
             }
             base += opened.capture.buffers.len();
             for p in &opened.survey.pvclock {
@@ -63,42 +47,36 @@ impl HostEvidence {
                     mul: p.mul,
                     shift: p.shift,
                 };
-                evidence.updates.push((p.tid, p.vcpu, Update { at: HostTsc::new(p.ts), params }));
+                updates.push((p.tid, Update { at: HostTsc::new(p.ts), params }));
             }
             for (tid, thread) in &opened.survey.threads {
-                evidence.threads.insert(*tid, thread.vcpu_id);
-                let first = evidence.first_run.entry(*tid).or_insert(u64::MAX);
+                let first = first_run.entry(*tid).or_insert(u64::MAX);
                 *first = thread.first.min(*first);
             }
         }
-        evidence
-    }
-
-    /// Whether a write by `tid` for `vcpu` is about the vCPU `(vcpu_id, thread)` of `group`.
-    ///
-    /// QEMU writes from the vCPU's own thread. Other programs create all vCPUs from one thread, which then belongs to
-    /// the VM's process or is a stranger among the vCPU threads.
-    fn is_about(&self, tid: i32, vcpu: u32, group: &Group, vcpu_id: u32, thread: i32) -> bool {
-        match self.threads.get(&tid) {
-            Some(own) if own.is_none_or(|own| own == vcpu) => tid == thread,
-            _ if vcpu != vcpu_id => false,
-            _ => self.groups == 1 || u32::try_from(tid).is_ok_and(|tid| Some(tid) == group.pid),
-        }
+        writes.sort_by_key(|(w, _)| w.at);
+        updates.sort_by_key(|(_, u)| u.at);
+        let written: Vec<Written> = writes.iter().map(|(w, _)| *w).collect();
+        let owners = owners(&written, groups, &Kin::new(hosts));
+        let write = |(w, buffer): (Written, u16)| Write {
+            at: HostTsc::new(w.at),
+            prev: TscOffset::from_raw(w.prev),
+            next: TscOffset::from_raw(w.next),
+            buffer,
+        };
+        let strangers = owners.iter().filter(|o| o.is_none()).count();
+        Self { writes: owners.into_iter().zip(writes.into_iter().map(write)).collect(), updates, first_run, strangers }
     }
 
     /// The recorded writes of a vCPU, copies joined.
-    pub(super) fn changes(&self, group: &Group, vcpu_id: u32, thread: i32) -> Vec<Change> {
-        let about = |w: &&HostWrite| self.is_about(w.tid, w.vcpu, group, vcpu_id, thread);
-        let writes: Vec<Write> = self.writes.iter().filter(about).map(|w| w.write).collect();
-        join_copies(&writes)
+    pub(super) fn changes(&self, thread: i32) -> Vec<Change> {
+        let about = self.writes.iter().filter(|(owner, _)| *owner == Some(thread));
+        join_copies(&about.map(|(_, write)| *write).collect::<Vec<_>>())
     }
 
-    /// The pvclock updates of a vCPU, by time.
-    pub(super) fn updates(&self, group: &Group, vcpu_id: u32, thread: i32) -> Vec<Update> {
-        let about = |(tid, vcpu, _): &&(i32, u32, Update)| self.is_about(*tid, *vcpu, group, vcpu_id, thread);
-        let mut updates: Vec<Update> = self.updates.iter().filter(about).map(|(_, _, u)| *u).collect();
-        updates.sort_by_key(|u| u.at);
-        updates
+    /// The pvclock updates of a vCPU, by time: KVM makes them in the vCPU's own thread.
+    pub(super) fn updates(&self, thread: i32) -> Vec<Update> {
+        self.updates.iter().filter(|(tid, _)| *tid == thread).map(|(_, update)| *update).collect()
     }
 
     /// Whether the thread ran before its first recorded write.
@@ -122,25 +100,27 @@ pub(super) struct Extra<'a> {
 
 /// All evidence about a vCPU's offset except inference.
 pub(super) fn evidence(host: &HostEvidence, group: &Group, vcpu_id: u32, thread: i32, extra: &Extra<'_>) -> Evidence {
-    let mut evidence = Evidence {
-        given: extra.given.map(|offset| Given { offset: Some(offset), scaling: None }),
-        ..Evidence::default()
-    };
+    let debugfs: Vec<&DebugfsVcpu> =
+        extra.facts.debugfs.iter().filter(|d| Some(d.pid) == group.pid && d.vcpu == vcpu_id).collect();
+    let named = |d: &DebugfsVcpu| d.ratio.zip(d.frac_bits).and_then(|(ratio, frac)| Scaling::new(ratio, frac));
+    let samples = extra.time_shift.map_or_else(Vec::new, |(shift, cpu)| shift_samples(shift, cpu));
+    let mut evidence = Evidence::default();
     if extra.ignore_recorded {
+        // Scaling cannot be inferred: what is known of it stays.
+        let scaling = debugfs.iter().find_map(|d| named(d)).or_else(|| samples.iter().find_map(|s| s.scaling));
+        evidence.given = Some(Given { offset: extra.given, scaling });
         return evidence;
     }
-    evidence.changes = host.changes(group, vcpu_id, thread);
+    evidence.changes = host.changes(thread);
     evidence.ran_before = host.ran_before(thread, &evidence.changes);
-    if let Some((shift, cpu)) = extra.time_shift {
-        evidence.samples = shift_samples(shift, cpu);
+    evidence.samples = samples;
+    let snapshots = debugfs.iter().filter_map(|d| Some(Snapshot { offset: d.offset?, scaling: named(d) }));
+    evidence.snapshots = snapshots.collect();
+    // A snapshot of the scaling alone.
+    let scaling = debugfs.iter().filter(|d| d.offset.is_none()).find_map(|d| named(d));
+    if extra.given.is_some() || scaling.is_some() {
+        evidence.given = Some(Given { offset: extra.given, scaling });
     }
-    let about = extra.facts.debugfs.iter().filter(|d| Some(d.pid) == group.pid && d.vcpu == vcpu_id);
-    evidence.snapshots = about
-        .map(|d| Snapshot {
-            offset: d.offset,
-            scaling: d.ratio.zip(d.frac_bits).and_then(|(ratio, frac)| Scaling::new(ratio, frac)),
-        })
-        .collect();
     evidence
 }
 

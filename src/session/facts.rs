@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::clock::rate::hz_from_kernel_log;
 use crate::time::TscOffset;
 
 /// The largest text that is looked into.
@@ -15,8 +16,8 @@ pub struct DebugfsVcpu {
     pub pid: u32,
     /// vcpu_id.
     pub vcpu: u32,
-    /// `tsc-offset`.
-    pub offset: TscOffset,
+    /// `tsc-offset`, where it was copied.
+    pub offset: Option<TscOffset>,
     /// `tsc-scaling-ratio`, where the CPU has scaling.
     pub ratio: Option<u64>,
     /// `tsc-scaling-ratio-frac-bits`, where the CPU has scaling.
@@ -47,7 +48,7 @@ impl Facts {
         if self.debugfs.len() > before || self.debugfs_file(path, text) {
             return true;
         }
-        if let Some(hz) = kernel_log_hz(text) {
+        if let Some(hz) = hz_from_kernel_log(text) {
             self.log_tsc_hz = Some(hz);
             return true;
         }
@@ -62,13 +63,13 @@ impl Facts {
         let Some(pid) = vm.split('-').next().and_then(|pid| pid.parse().ok()) else { return false };
         let text = text.trim();
         let index = self.debugfs.iter().position(|d| d.pid == pid && d.vcpu == vcpu).unwrap_or_else(|| {
-            let empty = DebugfsVcpu { pid, vcpu, offset: TscOffset::default(), ratio: None, frac_bits: None };
+            let empty = DebugfsVcpu { pid, vcpu, offset: None, ratio: None, frac_bits: None };
             self.debugfs.push(empty);
             self.debugfs.len() - 1
         });
         let entry = &mut self.debugfs[index];
         match file {
-            "tsc-offset" => text.parse().map(|v| entry.offset = TscOffset::from_signed(v)).is_ok(),
+            "tsc-offset" => text.parse().map(|v| entry.offset = Some(TscOffset::from_signed(v))).is_ok(),
             "tsc-scaling-ratio" => text.parse().map(|v| entry.ratio = Some(v)).is_ok(),
             "tsc-scaling-ratio-frac-bits" => text.parse().map(|v| entry.frac_bits = Some(v)).is_ok(),
             _ => false,
@@ -107,38 +108,17 @@ fn debugfs_line(line: &str) -> Option<DebugfsVcpu> {
     let mut path = words.next()?.rsplit('/');
     let vcpu = path.next()?.strip_prefix("vcpu")?.parse().ok()?;
     let pid = path.next()?.split('-').next()?.parse().ok()?;
-    let mut found = DebugfsVcpu { pid, vcpu, offset: TscOffset::default(), ratio: None, frac_bits: None };
-    let mut has_offset = false;
+    let mut found = DebugfsVcpu { pid, vcpu, offset: None, ratio: None, frac_bits: None };
     for word in words {
         let (key, value) = word.split_once('=')?;
         match key {
-            "tsc-offset" => {
-                found.offset = TscOffset::from_signed(value.parse().ok()?);
-                has_offset = true;
-            }
+            "tsc-offset" => found.offset = Some(TscOffset::from_signed(value.parse().ok()?)),
             "ratio" | "tsc-scaling-ratio" => found.ratio = value.parse().ok(),
             "frac" | "tsc-scaling-ratio-frac-bits" => found.frac_bits = value.parse().ok(),
             _ => {}
         }
     }
-    has_offset.then_some(found)
-}
-
-/// The rate from a kernel log, exactly as printed: `tsc: Refined TSC clocksource calibration: 1996.251 MHz`.
-fn kernel_log_hz(text: &str) -> Option<u64> {
-    let after = |marker: &str| {
-        let line = text.lines().rev().find(|line| line.contains(marker))?;
-        mhz(line.split(marker).nth(1)?)
-    };
-    after("tsc: Refined TSC clocksource calibration: ").or_else(|| after("tsc: Detected "))
-}
-
-/// `1996.251 MHz…` in Hz.
-fn mhz(text: &str) -> Option<u64> {
-    let number = text.split_whitespace().next()?;
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let fraction: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction.parse().ok()?)
+    found.offset.is_some().then_some(found)
 }
 
 #[cfg(test)]
@@ -159,7 +139,7 @@ mod tests {
         ));
         assert!(!facts.read(Path::new("README.md"), "# two-vm\n\nThe rate is 2596.116 MHz, a=1\n"));
         assert_eq!(facts.pid_of("b"), Some(210));
-        assert_eq!(facts.debugfs[0].offset.signed(), -39_157_969_642);
+        assert_eq!(facts.debugfs[0].offset.map(TscOffset::signed), Some(-39_157_969_642));
         assert_eq!(facts.debugfs[0].ratio, None);
         assert_eq!(facts.log_tsc_hz, Some(2_596_116_000));
     }
@@ -173,7 +153,7 @@ mod tests {
         let expected = DebugfsVcpu {
             pid: 197,
             vcpu: 1,
-            offset: TscOffset::from_signed(-33_610_754_878),
+            offset: Some(TscOffset::from_signed(-33_610_754_878)),
             ratio: Some(1 << 48),
             frac_bits: Some(48),
         };

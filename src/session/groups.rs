@@ -14,8 +14,26 @@ pub struct Group {
     pub name: Option<String>,
     /// TRACEID of the guest's file, where a GUEST option names it.
     pub trace_id: Option<u64>,
-    /// (vcpu_id, thread), by vcpu_id.
+    /// (vcpu_id, thread), by guest CPU; by vcpu_id as long as no guest is known.
     pub vcpus: Vec<(u32, i32)>,
+    /// The guest CPU of each of `vcpus`, where it is not its position; else empty.
+    pub cpus: Vec<u32>,
+    /// Something shows that these threads belong together; else it is a guess.
+    pub firm: bool,
+}
+
+impl Group {
+    /// The guest CPU that vCPU number `rank` of the list is.
+    pub fn cpu(&self, rank: usize) -> u32 {
+        self.cpus.get(rank).copied().unwrap_or(u32::try_from(rank).unwrap_or(u32::MAX))
+    }
+
+    /// Puts the vCPUs into the order of the guest's CPUs.
+    pub(super) fn sort_by_cpu(&mut self) {
+        let mut seats: Vec<_> = (0..self.vcpus.len()).map(|rank| (self.cpu(rank), self.vcpus[rank])).collect();
+        seats.sort_unstable();
+        (self.cpus, self.vcpus) = seats.into_iter().unzip();
+    }
 }
 
 /// What a GUEST option of the host's file says, or the user.
@@ -47,7 +65,7 @@ pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32
             left.remove(tid);
         });
         let name = Some(a.name.clone()).filter(|n| !n.is_empty());
-        groups.push(Group { pid: a.pid, name, trace_id: a.trace_id, vcpus });
+        groups.push(Group { pid: a.pid, name, trace_id: a.trace_id, vcpus, firm: true, ..Group::default() });
     }
     let process = |tid: i32| tgids.get(&tid).or_else(|| survey.forks.get(&tid)).copied().filter(|&p| p > 0);
     let mut by_process: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
@@ -60,7 +78,7 @@ pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32
             threads.iter().for_each(|tid| {
                 left.remove(tid);
             });
-            groups.push(Group { pid: u32::try_from(pid).ok(), vcpus, ..Group::default() });
+            groups.push(Group { pid: u32::try_from(pid).ok(), vcpus, firm: true, ..Group::default() });
         }
     }
     let last_offset: BTreeMap<i32, u64> = survey.writes.iter().map(|w| (w.tid, w.next)).collect();
@@ -78,7 +96,9 @@ pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32
     }
     groups.extend(neighbours(&left));
     for group in &mut groups {
-        group.vcpus.sort_unstable();
+        if group.name.is_none() && group.trace_id.is_none() {
+            group.vcpus.sort_unstable();
+        }
         group.pid = group.pid.or_else(|| debugfs_pid(group, &last_offset, facts));
     }
     groups.sort_by_key(|g| g.vcpus.iter().map(|(_, tid)| *tid).min());
@@ -99,7 +119,7 @@ fn number(threads: &[i32], ids: &BTreeMap<i32, Option<u32>>) -> Option<Vec<(u32,
 }
 
 /// Threads in order of their ids: a vcpu_id that does not ascend begins the next VM.
-fn neighbours(threads: &BTreeMap<i32, Option<u32>>) -> Vec<Group> {
+pub(super) fn neighbours(threads: &BTreeMap<i32, Option<u32>>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (&tid, &id) in threads {
         let fits = groups.last().and_then(|g| g.vcpus.last()).is_some_and(|&(last, _)| id.is_none_or(|id| id > last));
@@ -121,7 +141,7 @@ fn debugfs_pid(group: &Group, last_offset: &BTreeMap<i32, u64>, facts: &Facts) -
         for (vcpu, tid) in &group.vcpus {
             let Some(d) = facts.debugfs.iter().find(|d| d.pid == pid && d.vcpu == *vcpu) else { continue };
             match last_offset.get(tid) {
-                Some(&offset) if offset == d.offset.raw() => seen += 1,
+                Some(&offset) if d.offset.is_none_or(|o| o.raw() == offset) => seen += 1,
                 Some(_) => return false,
                 None => {}
             }
@@ -129,6 +149,7 @@ fn debugfs_pid(group: &Group, last_offset: &BTreeMap<i32, u64>, facts: &Facts) -
         seen > 0
     };
     let mut pids: Vec<u32> = facts.debugfs.iter().map(|d| d.pid).collect();
+    pids.sort_unstable();
     pids.dedup();
     let mut fitting = pids.into_iter().filter(|&pid| agrees(pid));
     let first = fitting.next()?;

@@ -1,9 +1,12 @@
 //! Which TSC rate to use, and what the other sources say.
 
 use crate::capture::Clock;
-use crate::clock::rate::TscRate;
+use crate::clock::pvclock::Params;
+use crate::clock::rate::{self, Candidate, RateSource, TscRate};
+use crate::clock::scaling::Scaling;
 use crate::session::request::Request;
-use crate::session::{Role, Session};
+use crate::session::{Input, Role, Session};
+use crate::time::{GuestTsc, HostTsc};
 
 /// The rate that is used.
 #[derive(Clone, Debug)]
@@ -27,37 +30,65 @@ impl Default for RateChoice {
 
 /// Chooses by the order of trust: TSC2NSEC, the user, pvclock, clocks inside events, the kernel log.
 pub(super) fn choose(session: &Session, request: &Request, warnings: &mut Vec<String>) -> RateChoice {
-    let mut found: Vec<(String, TscRate)> = Vec::new();
-    let mut hosts_first: Vec<_> = session.inputs.iter().collect();
+    let mut hosts_first: Vec<&Input> = session.inputs.iter().collect();
     hosts_first.sort_by_key(|i| i.role != Role::Host);
     if let Some(ns) = nanosecond_host(session) {
         return ns;
     }
-    for input in &hosts_first {
+    let mut found = Vec::new();
+    found.extend(tsc2nsec(&hosts_first, warnings).map(|rate| Candidate { source: RateSource::Tsc2Nsec, rate }));
+    let mut add = |source: RateSource, hz: Option<u64>| {
+        found.extend(hz.and_then(TscRate::from_hz).map(|rate| Candidate { source, rate }));
+    };
+    add(RateSource::Given, request.tsc_hz);
+    add(RateSource::PvClock, pvclock_hz(session));
+    add(RateSource::ClockPairs, hosts_first.iter().find_map(|i| pairs_hz(&i.survey.ns_pairs)));
+    add(RateSource::KernelLog, session.facts.log_tsc_hz);
+    let given = if request.tsc_hz_in_manifest { "capture.toml" } else { "--tsc-hz" };
+    let chosen = rate::choose(&found);
+    if chosen.source == RateSource::Unknown {
+        return RateChoice::default();
+    }
+    if let Some((_, ppm)) = chosen.deviations.iter().find(|(source, _)| *source == RateSource::Given) {
+        warnings.push(format!(
+            "the rate of {given} is not used: {} knows it, {} Hz; {given} is {ppm} ppm off",
+            words(chosen.source, given),
+            chosen.rate.hz()
+        ));
+    }
+    let others = found.iter().filter(|c| c.source != chosen.source);
+    RateChoice {
+        rate: chosen.rate,
+        hz: Some(chosen.rate.hz()),
+        source: words(chosen.source, given).to_owned(),
+        others: others.map(|c| (words(c.source, given).to_owned(), c.rate.hz())).collect(),
+    }
+}
+
+/// A source in words; `given` is where the user said it.
+fn words(source: RateSource, given: &'static str) -> &'static str {
+    match source {
+        RateSource::Tsc2Nsec => "TSC2NSEC of trace.dat",
+        RateSource::Given => given,
+        RateSource::PvClock => "kvm_pvclock_update",
+        RateSource::ClockPairs => "clock inside hrtimer_expire_entry",
+        RateSource::KernelLog => "kernel log",
+        RateSource::Unknown => "unknown",
+    }
+}
+
+/// The first TSC2NSEC that makes a rate; those of other files are the same clock's.
+fn tsc2nsec(inputs: &[&Input], warnings: &mut Vec<String>) -> Option<TscRate> {
+    for input in inputs {
         let Some(t) = input.capture.info.tsc2nsec else { continue };
-        match TscRate::from_mult_shift(t.mult, t.shift) {
-            Some(rate) => found.push(("TSC2NSEC of trace.dat".to_owned(), rate)),
-            None => warnings.push(format!(
-                "{}: TSC2NSEC is ignored: mult {}, shift {} make no rate",
-                input.capture.path.display(),
-                t.mult,
-                t.shift
-            )),
+        let rate = TscRate::from_mult_shift(t.mult, t.shift);
+        if rate.is_some() {
+            return rate;
         }
+        let path = input.capture.path.display();
+        warnings.push(format!("{path}: TSC2NSEC is ignored: mult {}, shift {} make no rate", t.mult, t.shift));
     }
-    found.truncate(1);
-    found.extend(request.tsc_hz.and_then(TscRate::from_hz).map(|rate| ("--tsc-hz".to_owned(), rate)));
-    found.extend(pvclock_hz(session).and_then(TscRate::from_hz).map(|r| ("kvm_pvclock_update".to_owned(), r)));
-    for input in &hosts_first {
-        if let Some(rate) = slope(&input.survey.ns_pairs).and_then(TscRate::from_hz) {
-            found.push(("clock inside hrtimer_expire_entry".to_owned(), rate));
-            break;
-        }
-    }
-    found.extend(session.facts.log_tsc_hz.and_then(TscRate::from_hz).map(|r| ("kernel log".to_owned(), r)));
-    let mut found = found.into_iter();
-    let Some((source, rate)) = found.next() else { return RateChoice::default() };
-    RateChoice { rate, hz: Some(rate.hz()), source, others: found.map(|(source, rate)| (source, rate.hz())).collect() }
+    None
 }
 
 /// A host that recorded a nanosecond clock needs no rate.
@@ -74,44 +105,38 @@ fn nanosecond_host(session: &Session) -> Option<RateChoice> {
     }
 }
 
-/// The guest's rate as the kernel knows it; without scaling it is the host's too.
+/// The host's rate from the guest's, as the kernel knows it: divided by the VM's scaling.
 fn pvclock_hz(session: &Session) -> Option<u64> {
-    let scaled = session.vms.iter().flat_map(|vm| &vm.vcpus).flat_map(|v| &v.history.segments);
-    if scaled.clone().any(|s| !s.scaling.is_none()) {
-        return None;
-    }
     let hosts = session.inputs.iter().filter(|i| i.role == Role::Host);
     let last = hosts.filter_map(|i| i.survey.pvclock.last()).next()?;
-    let mul = u128::from(last.mul);
-    if mul == 0 {
-        return None;
-    }
-    // ns = (tsc << shift) * mul >> 32, so Hz = 10^9 * 2^32 / (mul * 2^shift).
-    let hz = match last.shift {
-        shift @ 0.. => (1_000_000_000_u128 << 32) / (mul << shift.min(31)),
-        shift => (1_000_000_000_u128 << (32 + u32::from(shift.unsigned_abs()).min(31))) / mul,
+    let vcpus = session.vms.iter().flat_map(|vm| &vm.vcpus);
+    let segment = vcpus.filter(|v| v.thread == Some(last.tid)).find_map(|v| v.history.segments.last());
+    let params = Params {
+        tsc_timestamp: GuestTsc::new(last.tsc_timestamp),
+        system_time: last.system_time,
+        mul: last.mul,
+        shift: last.shift,
     };
-    // The kernel knows the rate in whole kHz.
-    u64::try_from((hz + 500) / 1000 * 1000).ok()
+    rate::host_hz(params.hz()?, segment.map_or(Scaling::NONE, |s| s.scaling))
 }
 
-/// Cycles per second by the first and the last pair of (cycles, nanoseconds), if they are a second or more apart.
-fn slope(pairs: &[(u64, u64)]) -> Option<u64> {
-    let first = pairs.iter().min()?;
-    let last = pairs.iter().max()?;
-    let ns = last.1.checked_sub(first.1).filter(|&ns| ns >= 1_000_000_000)?;
-    let cycles = last.0.checked_sub(first.0)?;
-    u64::try_from(u128::from(cycles) * 1_000_000_000 / u128::from(ns)).ok().filter(|&hz| hz > 0)
+/// Cycles per second by pairs of (cycles, nanoseconds), if they span a second or more.
+fn pairs_hz(pairs: &[(u64, u64)]) -> Option<u64> {
+    let (first, last) = (pairs.iter().map(|p| p.1).min()?, pairs.iter().map(|p| p.1).max()?);
+    if last - first < 1_000_000_000 {
+        return None;
+    }
+    rate::hz_from_pairs(&pairs.iter().map(|&(tsc, ns)| (HostTsc::new(tsc), ns)).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::slope;
+    use super::pairs_hz;
 
     #[test]
     fn a_slope_needs_a_second() {
-        assert_eq!(slope(&[(100, 7), (5_192_000_100, 2_000_000_007), (50_000, 20_000)]), Some(2_596_000_000));
-        assert_eq!(slope(&[(100, 7), (2_000, 900_000_000)]), None);
-        assert_eq!(slope(&[]), None);
+        assert_eq!(pairs_hz(&[(100, 7), (5_192_000_100, 2_000_000_007), (51_927, 20_007)]), Some(2_596_000_000));
+        assert_eq!(pairs_hz(&[(100, 7), (2_000, 900_000_000)]), None);
+        assert_eq!(pairs_hz(&[]), None);
     }
 }

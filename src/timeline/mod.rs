@@ -173,6 +173,15 @@ impl Timeline {
         }
     }
 
+    /// Limits the check of guest events against run windows to the host's recording `known`. `slack` is, by VM and vCPU,
+    /// how many host cycles one reading of the guest's clock lasts beyond the first: an event may have happened that much
+    /// later than its stamp says.
+    pub fn limit_check(&mut self, known: (HostTsc, HostTsc), slack: impl Fn(u32, u32) -> u64) {
+        for vcpu in &mut self.vcpus {
+            vcpu.check.limit((known.0.get(), known.1.get()), slack(vcpu.vm, vcpu.vcpu));
+        }
+    }
+
     /// Keeps what statistics need beyond the picture: every exit's duration and every wait after a wakeup (eight bytes
     /// each), and sums by guest task and by preemptor.
     pub fn keep_durations(&mut self) {
@@ -226,8 +235,12 @@ impl Timeline {
         let at = self.moment(ts);
         let Some(stream) = self.streams.get(stream as usize).filter(|stream| !stream.ended) else { return };
         let (target, last) = (stream.target, stream.last.ns.min(at.ns));
+        let (role, since) = (stream.role, stream.last.tsc);
+        if role == Role::Host {
+            self.vcpus.iter_mut().for_each(|vcpu| vcpu.check.lost_on_some_cpu(since));
+        }
         let why = Closing::Lost(count);
-        match stream.role {
+        match role {
             Role::Guest => self.close_guest(target, last, why),
             Role::Host | Role::LoneHost => self.host_lost(target, last, why),
         }

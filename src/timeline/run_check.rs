@@ -51,6 +51,12 @@ pub(super) struct Checker {
     exit: Option<u64>,
     /// Events since then.
     gap: Vec<u64>,
+    /// How many more there were, and the first of them.
+    more: (u64, u64),
+    /// When the host's events were recorded; about other times nothing is known.
+    known: (u64, u64),
+    /// An event may have happened up to this many cycles after its stamp: a slower guest shows one reading so long.
+    slack: u64,
 }
 
 impl Checker {
@@ -64,12 +70,24 @@ impl Checker {
             first: (0, 0),
             exit: None,
             gap: Vec::new(),
+            more: (0, 0),
+            known: (0, u64::MAX),
+            slack: 0,
         }
+    }
+
+    /// Says when the host recorded, and how many cycles one reading of the guest's clock lasts beyond the first.
+    pub(super) fn limit(&mut self, known: (u64, u64), slack: u64) {
+        self.known = known;
+        self.slack = slack;
     }
 
     /// A guest event.
     #[inline]
     pub(super) fn guest_event(&mut self, tsc: u64) {
+        if tsc < self.known.0 || tsc > self.known.1 {
+            return;
+        }
         match self.state {
             State::Running => {
                 self.checked += 1;
@@ -81,6 +99,8 @@ impl Checker {
                     self.inside += 1;
                 } else if self.gap.len() < MAX_GAP {
                     self.gap.push(tsc);
+                } else {
+                    self.more = (self.more.0 + 1, if self.more.0 == 0 { tsc } else { self.more.1 });
                 }
             }
             State::First => {
@@ -97,7 +117,9 @@ impl Checker {
     pub(super) fn entry(&mut self, tsc: u64) {
         if self.state == State::First {
             self.checked += self.first.0;
-            if self.first.0 > 0 {
+            if self.first.0 > 0 && tsc.saturating_sub(self.first.1) <= self.slack {
+                self.inside += self.first.0;
+            } else if self.first.0 > 0 {
                 self.offend(self.first.1, tsc.saturating_sub(self.first.1));
             }
         }
@@ -139,10 +161,26 @@ impl Checker {
         }
     }
 
+    /// A CPU lost events since `since`. A vCPU that was out of guest mode may have run there unseen.
+    pub(super) fn lost_on_some_cpu(&mut self, since: u64) {
+        if self.state != State::Out {
+            return;
+        }
+        let before = self.gap.len();
+        self.gap.retain(|&tsc| tsc < since);
+        let mut unknown = (before - self.gap.len()) as u64;
+        if self.more.1 >= since {
+            unknown += self.more.0;
+        }
+        self.checked -= unknown;
+        self.close_gap(None);
+        self.state = State::Unknown;
+    }
+
     fn close_gap(&mut self, entry: Option<u64>) {
         for index in 0..self.gap.len() {
             let tsc = self.gap[index];
-            if entry == Some(tsc) {
+            if entry.is_some_and(|entry| entry.saturating_sub(tsc) <= self.slack) {
                 self.inside += 1;
                 continue;
             }
@@ -153,6 +191,7 @@ impl Checker {
             }
         }
         self.gap.clear();
+        self.more = (0, 0);
     }
 
     fn offend(&mut self, tsc: u64, distance: u64) {
@@ -219,6 +258,20 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_that_lasts_into_a_window_is_inside() {
+        let mut check = checker();
+        check.limit((10, 1000), 3);
+        check.entry(100);
+        check.exit(200);
+        // 9 and 1001 are before and after the recording.
+        [201, 296, 297].into_iter().for_each(|tsc| check.guest_event(tsc));
+        check.entry(300);
+        [9, 1001].into_iter().for_each(|tsc| check.guest_event(tsc));
+        let worst = Some(Offender { at: TraceNs::new(296), distance_ns: 4 });
+        assert_eq!(check.finish(), RunCheck { checked: 3, inside: 1, worst });
+    }
+
+    #[test]
     fn nothing_is_claimed_after_a_loss() {
         let mut check = checker();
         check.entry(1);
@@ -228,5 +281,20 @@ mod tests {
         check.exit(4);
         check.guest_event(4);
         assert_eq!(check.finish(), RunCheck { checked: 2, inside: 2, worst: None });
+    }
+
+    #[test]
+    fn a_loss_takes_back_what_was_said_of_a_vcpu_that_was_out() {
+        let mut check = checker();
+        check.entry(1);
+        check.exit(10);
+        [12, 20, 30].into_iter().for_each(|tsc| check.guest_event(tsc));
+        // Some CPU has nothing from 20 to 40.
+        check.lost_on_some_cpu(20);
+        check.guest_event(45);
+        check.entry(50);
+        check.guest_event(51);
+        let worst = Some(Offender { at: TraceNs::new(12), distance_ns: 2 });
+        assert_eq!(check.finish(), RunCheck { checked: 2, inside: 1, worst });
     }
 }

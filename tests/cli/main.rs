@@ -7,12 +7,14 @@ mod check;
 mod convert;
 mod determinism;
 mod filters;
+mod inputs;
 mod offsets;
 mod open;
+mod picture;
 mod print;
 mod run;
 mod sql;
 mod stats;
 #[path = "../support/trace_processor.rs"]
-#[allow(unreachable_pub, dead_code)]
+#[allow(dead_code, unreachable_pub)]
 mod trace_processor;

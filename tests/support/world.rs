@@ -51,7 +51,7 @@ impl Random {
 pub struct Plan {
     pub vms: usize,
     pub vcpus: usize,
-    /// Physical CPUs.
+    /// Physical CPUs of each vCPU: no two vCPUs share one, so that a CPU never runs two at once.
     pub cpus: u32,
     /// Run windows per vCPU.
     pub windows: usize,
@@ -146,6 +146,11 @@ pub struct Vcpu {
 }
 
 pub struct Vm {
+    /// `a`, `b`, …
+    pub name: String,
+    /// Its process on the host.
+    pub pid: i32,
+    /// By guest CPU.
     pub vcpus: Vec<Vcpu>,
     pub scaling: Scaling,
 }
@@ -165,7 +170,8 @@ impl World {
         for vm in 0..plan.vms {
             let born = plan.start + random.log(1, 1 << 30);
             let vcpus = (0..plan.vcpus).map(|id| vcpu(random, plan, born, vm, id)).collect();
-            vms.push(Vm { vcpus, scaling: plan.scaling });
+            let name = char::from(b'a' + vm as u8).to_string();
+            vms.push(Vm { name, pid: 950 + vm as i32, vcpus, scaling: plan.scaling });
         }
         let all = || vms.iter().flat_map(|vm: &Vm| &vm.vcpus);
         let end = all().filter_map(|v| v.windows.last()).map(|w| w.exit.get()).max().unwrap_or(plan.start) + 1000;
@@ -180,6 +186,7 @@ impl World {
 
 fn vcpu(random: &mut Random, plan: &Plan, born: u64, vm: usize, id: usize) -> Vcpu {
     let mut now = born + random.between(10, 1000);
+    let base = plan.cpus * (vm * plan.vcpus + id) as u32;
     let two_buffers = random.chance(50);
     let mut writes = Vec::new();
     let mut write = |random: &mut Random, at: u64, prev: TscOffset, next: TscOffset| {
@@ -217,7 +224,7 @@ fn vcpu(random: &mut Random, plan: &Plan, born: u64, vm: usize, id: usize) -> Vc
         let window = Window {
             entry: HostTsc::new(now),
             exit: HostTsc::new(now + length),
-            cpu: random.between(0, u64::from(plan.cpus) - 1) as u32,
+            cpu: base + random.between(0, u64::from(plan.cpus) - 1) as u32,
         };
         if random.chance(plan.busy) {
             let mut inside: Vec<u64> = (0..random.log(1, 32)).map(|_| random.between(now, now + length)).collect();
@@ -281,7 +288,7 @@ fn losses(random: &mut Random, plan: &Plan, known: HostRange) -> Vec<(HostRange,
     if plan.losses == 0 {
         return lost;
     }
-    for cpu in 0..plan.cpus {
+    for cpu in 0..plan.cpus * (plan.vms * plan.vcpus) as u32 {
         let mut at = known.first.get();
         while at < known.last.get() {
             let end = (at + random.log(1_000, 5_000_000)).min(known.last.get());
@@ -303,4 +310,38 @@ fn marks(windows: &[Window], lost: &[(HostRange, u32)]) -> Vec<Mark> {
     // Streams come CPU by CPU.
     marks.sort_by_key(|mark| (mark.cpu, mark.ts));
     marks
+}
+
+/// Changes of a finished world.
+impl World {
+    /// From the first moment after `when` at which each vCPU of VM `vm` is out of guest mode, its offset is another one by
+    /// `cycles`. Events between `when` and then are dropped. The write is recorded in buffer 0.
+    pub fn shift(&mut self, vm: usize, when: HostTsc, cycles: i64) {
+        let scaling = self.vms[vm].scaling;
+        for vcpu in &mut self.vms[vm].vcpus {
+            let Some(window) = vcpu.windows.iter().find(|w| w.exit >= when) else { continue };
+            let at = HostTsc::new(window.exit.get() + 50);
+            let prev = vcpu.offsets.last().map_or(TscOffset::default(), |(_, offset)| *offset);
+            let next = TscOffset::from_raw(prev.raw().wrapping_add(cycles.cast_unsigned()));
+            vcpu.writes.push(Write { at, prev, next, buffer: 0 });
+            vcpu.offsets.push((at, next));
+            vcpu.events.retain(|e| e.truth < when || e.truth > at);
+            for event in vcpu.events.iter_mut().filter(|e| e.truth > at) {
+                event.clock = scaling.guest(event.truth, next);
+            }
+        }
+    }
+
+    /// The host time at which `part` in `of` of the guests' events are over.
+    pub fn moment(&self, part: usize, of: usize) -> HostTsc {
+        let mut times: Vec<HostTsc> =
+            self.vms.iter().flat_map(|vm| &vm.vcpus).flat_map(|v| &v.events).map(|e| e.truth).collect();
+        times.sort_unstable();
+        times[(times.len() - 1) * part / of]
+    }
+
+    /// Forgets the writes that `gone` picks.
+    pub fn forget(&mut self, gone: impl Fn(&Write) -> bool) {
+        self.vms.iter_mut().flat_map(|vm| &mut vm.vcpus).for_each(|v| v.writes.retain(|w| !gone(w)));
+    }
 }
