@@ -91,7 +91,8 @@ struct Printer<'a> {
 ///
 /// A line is `MACHINE: comm-pid [CPU] seconds.nanoseconds: event: fields`. The machine is `host` or a VM's name, the CPU
 /// is physical or virtual accordingly, the time is that of the output's axis, and the fields are as the kernel's print
-/// format shows them.
+/// format shows them. A comm is that of the context switch that put the task on its CPU, if `selection` wants it;
+/// otherwise the capture's saved command lines tell it, which know only the last name.
 ///
 /// # Errors
 ///

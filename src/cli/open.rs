@@ -1,7 +1,6 @@
 //! `kvm-timeline open`, and the end of `convert --open`.
 
-use std::io::Read;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;

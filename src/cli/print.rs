@@ -13,6 +13,8 @@ use crate::monitor::Monitor;
 use crate::print::print;
 
 /// Lines are MACHINE: comm-pid [CPU] seconds.nanoseconds: event: fields.
+///
+/// Comms are those of the context switches that are printed; where there is none, the last known ones.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

@@ -29,9 +29,10 @@ impl Consumer for Windows {
         let Some(reach) = reach.copied().flatten() else { return };
         let at = self.rate.ns(ts).get();
         let first = first_at(self.rate, at.saturating_sub(reach));
-        let last = first_at(self.rate, at.saturating_add(reach));
+        // The last of the cycles that are shown at that nanosecond.
+        let last = first_at(self.rate, at.saturating_add(reach).saturating_add(1)).get().saturating_sub(1);
         // A window around an event has the event in it, however coarse the clock.
-        let window = HostRange { first: first.min(ts), last: last.max(ts) };
+        let window = HostRange { first: first.min(ts), last: HostTsc::new(last).max(ts) };
         let Some(window) = window.intersect(self.range) else { return };
         match self.found.last_mut() {
             Some(before) if window.first <= before.last && before.first <= window.first => {
