@@ -53,6 +53,7 @@ fn world() -> World {
         description: String::new(),
         kind: TrackKind::Vcpu,
         owner: Owner::Vm(0),
+        hidden: false,
     };
     World {
         tracks: (0..20).map(track).collect(),

@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use kvm_timeline::capture::{Chunk, Record};
-use kvm_timeline::clock::scaling::HostRange;
 use kvm_timeline::clock::stamps::MapStamps;
 use kvm_timeline::convert::{ConvertOptions, Span, convert, interpret};
 use kvm_timeline::export::Format;
+use kvm_timeline::filter::Selection;
 use kvm_timeline::monitor::Monitor;
 use kvm_timeline::pipeline::lanes::lanes;
 use kvm_timeline::session::Session;
@@ -99,16 +99,17 @@ fn measure(path: PathBuf) {
         show("map guest to host time", mapped, map);
     }
 
-    black_box(lanes(&session, HostRange::ALL).lanes.len());
+    let all = Selection::all(&session, Span::All);
+    black_box(lanes(&session, &all).lanes.len());
     let interpreted = median(|| {
         let start = Instant::now();
-        black_box(interpret(&session, Span::All, false, &monitor).expect("readable").ledgers.len());
+        black_box(interpret(&session, &all, false, &monitor).expect("readable").ledgers.len());
         start.elapsed()
     });
     show("pass 2 without encoding", events, interpreted);
 
     for (name, format) in [("pass 2, Perfetto", Format::Perfetto), ("pass 2, Chrome JSON", Format::ChromeJson)] {
-        let options = ConvertOptions { format, span: Span::All, draw: DrawOptions::default() };
+        let options = ConvertOptions { format, compress: false, draw: DrawOptions::default() };
         let mut bytes = 0;
         let time = median(|| {
             bytes = 0;
@@ -117,7 +118,7 @@ fn measure(path: PathBuf) {
                 bytes += part.len() as u64;
                 Ok(())
             };
-            black_box(convert(&session, &options, &mut write, &monitor).expect("readable"));
+            black_box(convert(&session, &all, &options, &mut write, &monitor).expect("readable"));
             start.elapsed()
         });
         show(name, events, time);

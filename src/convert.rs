@@ -1,12 +1,13 @@
 //! From a session to an output file, and the report about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::capture::Record;
 use crate::clock::history::{Segment, Source};
 use crate::clock::scaling::HostRange;
 use crate::error::Result;
-use crate::export::Format;
+use crate::export::{Format, gzip};
+use crate::filter::{Selection, recorded};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
@@ -34,8 +35,8 @@ pub enum Span {
 pub struct ConvertOptions {
     /// The output format.
     pub format: Format,
-    /// How much of the host's trace is drawn.
-    pub span: Span,
+    /// Whether the output is gzip.
+    pub compress: bool,
     /// What is drawn.
     pub draw: DrawOptions,
 }
@@ -48,6 +49,24 @@ const MARGIN_NS: u64 = 100_000_000;
 
 struct Draw {
     timeline: Timeline,
+    /// The wanted stretches of time that have not ended, where there are several.
+    windows: VecDeque<HostRange>,
+}
+
+impl Draw {
+    fn new(timeline: Timeline, selection: &Selection) -> Self {
+        let windows = if selection.host.len() > 1 { selection.host.iter().copied().collect() } else { VecDeque::new() };
+        Self { timeline, windows }
+    }
+
+    /// What happened between two wanted stretches of time is not known: nothing may be drawn across.
+    #[cold]
+    fn next_window(&mut self, ts: HostTsc) {
+        while let Some(window) = self.windows.front().filter(|w| w.last < ts) {
+            self.timeline.pause(window.last);
+            self.windows.pop_front();
+        }
+    }
 }
 
 impl Consumer for Draw {
@@ -55,6 +74,9 @@ impl Consumer for Draw {
 
     #[inline]
     fn event(&mut self, lane: u32, ts: HostTsc, record: &Record, payload: &[u8]) {
+        if self.windows.front().is_some_and(|w| w.last < ts) {
+            self.next_window(ts);
+        }
         self.timeline.event(lane, ts, record.event, payload);
     }
 
@@ -73,37 +95,39 @@ impl Consumer for Draw {
     }
 }
 
-/// Converts a session; `write` gets the output's bytes in order.
+/// Converts what `selection` wants of a session; `write` gets the output's bytes in order.
 ///
 /// # Errors
 ///
 /// If an input can no longer be read, if `write` fails, or if the monitor asks to stop.
 pub fn convert(
     session: &Session,
+    selection: &Selection,
     options: &ConvertOptions,
     write: &mut dyn FnMut(&[u8]) -> Result<()>,
     monitor: &Monitor<'_>,
 ) -> Result<Report> {
-    let span = drawn_span(session, options.span);
-    let lanes = lanes(session, span);
-    let timeline = timeline(session, &lanes, span, options.draw.clone());
+    let lanes = lanes(session, selection);
+    let draw = DrawOptions { whole_recordings: selection.has_all_of_guests(), ..options.draw.clone() };
+    let timeline = timeline(session, &lanes, selection, draw);
     let world = timeline.world();
     let exporter = options.format.exporter();
     let mut bytes = Vec::new();
     exporter.header(&world, &mut bytes);
-    write(&bytes)?;
+    let pack = |bytes: Vec<u8>| if options.compress { gzip::member(&bytes) } else { bytes };
+    write(&pack(bytes))?;
     let encode = |number: u64, batch: Batch| {
         let mut out = Vec::with_capacity(batch.items.len() * 40);
         exporter.batch(&world, number, &batch, &mut out);
-        out
+        pack(out)
     };
-    let mut draw = Draw { timeline };
+    let mut draw = Draw::new(timeline, selection);
     let done = run(&lanes.lanes, &mut draw, &encode, write, monitor)?;
     let outcome = draw.timeline.finish();
-    bytes.clear();
+    let mut bytes = Vec::new();
     exporter.batch(&world, done.batches, &outcome.last, &mut bytes);
     exporter.footer(&world, &mut bytes);
-    write(&bytes)?;
+    write(&pack(bytes))?;
     Ok(report(session, &lanes, &done.ledgers, &outcome))
 }
 
@@ -124,23 +148,22 @@ pub struct Interpreted<'a> {
 /// If an input can no longer be read, or if the monitor asks to stop.
 pub fn interpret<'a>(
     session: &'a Session,
-    span: Span,
+    selection: &Selection,
     durations: bool,
     monitor: &Monitor<'_>,
 ) -> Result<Interpreted<'a>> {
-    let span = drawn_span(session, span);
-    let lanes = lanes(session, span);
-    let mut timeline = timeline(session, &lanes, span, DrawOptions::default());
+    let lanes = lanes(session, selection);
+    let mut timeline = timeline(session, &lanes, selection, DrawOptions::default());
     if durations {
         timeline.keep_durations();
     }
-    let mut draw = Draw { timeline };
+    let mut draw = Draw::new(timeline, selection);
     let done = run(&lanes.lanes, &mut draw, &|_, _| Vec::new(), &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
 }
 
-fn timeline(session: &Session, lanes: &Lanes<'_>, span: HostRange, draw: DrawOptions) -> Timeline {
-    let mut timeline = Timeline::new(setup(session, lanes, span, draw));
+fn timeline(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: DrawOptions) -> Timeline {
+    let mut timeline = Timeline::new(setup(session, lanes, selection, draw));
     let known = session.host_span().unwrap_or(HostRange::ALL);
     timeline.limit_check((known.first, known.last), |vm, vcpu| {
         let vcpu = session.vms.get(vm as usize).and_then(|vm| vm.vcpus.get(vcpu as usize));
@@ -161,7 +184,7 @@ pub fn drawn_span(session: &Session, span: Span) -> HostRange {
 }
 
 /// What the timeline must know beforehand.
-pub fn setup(session: &Session, lanes: &Lanes<'_>, span: HostRange, draw: DrawOptions) -> Setup {
+pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: DrawOptions) -> Setup {
     let sources = session
         .inputs
         .iter()
@@ -172,9 +195,8 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, span: HostRange, draw: DrawOp
         })
         .collect();
     // Segments are drawn where something else is: within the span and the host's or the guests' recordings.
-    let known = [session.host_span(), session.guest_span()].into_iter().flatten();
-    let extent = known.reduce(|a, b| HostRange { first: a.first.min(b.first), last: a.last.max(b.last) });
-    let drawn = extent.and_then(|e| e.intersect(span)).unwrap_or(span);
+    let span = selection.span();
+    let drawn = recorded(session).and_then(|e| e.intersect(span)).unwrap_or(span);
     let vms = session.vms.iter().enumerate().map(|(v, vm)| VmSetup {
         name: vm.name.clone(),
         pid: vm.pid,
@@ -188,12 +210,14 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, span: HostRange, draw: DrawOp
         vcpus: vm
             .vcpus
             .iter()
-            .map(|vcpu| VcpuSetup {
+            .enumerate()
+            .map(|(c, vcpu)| VcpuSetup {
                 number: vcpu.number,
                 vcpu_id: vcpu.vcpu_id,
                 thread: vcpu.thread,
-                segments: segments(vcpu),
+                segments: if selection.wants(v, c) { segments(vcpu) } else { Vec::new() },
                 description: clock_words(vcpu),
+                hidden: !selection.wants(v, c),
             })
             .collect(),
     });
@@ -353,6 +377,7 @@ pub fn stall_reports(session: &Session, outcome: &Outcome) -> Vec<StallReport> {
             start_ns: stall.start.get(),
             duration_ns: stall.length_ns,
             name: stall.name.clone(),
+            cause: stall.cause.clone(),
         })
     };
     outcome.longest_stalls.iter().filter_map(report).collect()

@@ -146,6 +146,8 @@ pub struct StallReport {
     pub duration_ns: u64,
     /// The mark's name.
     pub name: String,
+    /// Why, in words.
+    pub cause: String,
 }
 
 impl Report {

@@ -4,6 +4,7 @@
 //! buffer and ftrace instances), each with a [`Stream`] per CPU. A stream is read in *chunks* that can be decoded in
 //! any order and in parallel; within a stream, chunk order and record order are recording order.
 
+pub mod archive;
 pub mod bytes;
 pub mod event_format;
 pub mod kallsyms;
@@ -13,8 +14,10 @@ pub mod ring_buffer;
 pub mod source;
 pub mod text;
 pub mod trace_dat;
+pub mod tracefs;
+pub mod tree;
 
-pub use open::{open, open_source};
+pub use open::{Content, content, open, open_source, why_not};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -256,18 +259,4 @@ pub struct Lost {
     pub before: usize,
     /// How many, where the kernel had room to say.
     pub count: Option<u64>,
-}
-
-/// Opens a directory that is one capture, such as a copied tracefs; `None` if it is just a directory.
-pub fn open_directory(path: &std::path::Path) -> Result<Option<Capture>> {
-    let _ = path;
-    Ok(None)
-}
-
-/// Whether a file is a capture, by its first bytes.
-pub fn is_capture(path: &std::path::Path) -> Result<bool> {
-    use std::io::Read;
-    let mut head = [0; 16];
-    let Ok(mut file) = std::fs::File::open(path) else { return Ok(false) };
-    Ok(file.read(&mut head).is_ok_and(|n| trace_dat::is_trace_dat(&head[..n])))
 }

@@ -3,11 +3,43 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::archive::{self, Budget, Packing, Unpacked};
 use super::source::{FileSource, ReadAt};
-use super::{Capture, trace_dat};
+use super::tree::{Directory, Tree, head};
+use super::{Capture, text, trace_dat, tracefs};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Opens a capture of any supported kind.
+/// Bytes from which [`content`] can tell.
+pub(super) const HEAD: u64 = 8 << 10;
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A trace.dat.
+    TraceDat,
+    /// ftrace text.
+    Text,
+    /// An archive, or a compressed file.
+    Packed(Packing),
+    /// Nothing of these.
+    Other,
+}
+
+/// What a file with these first bytes is; 8 KiB are enough.
+pub fn content(first: &[u8]) -> Content {
+    if trace_dat::is_trace_dat(first) {
+        Content::TraceDat
+    } else if let Some(packing) = archive::packing(first) {
+        Content::Packed(packing)
+    } else if text::is_ftrace_text(first) {
+        Content::Text
+    } else {
+        Content::Other
+    }
+}
+
+/// Opens a capture of any supported kind: a trace.dat or ftrace text, compressed or not, or a copied tracefs directory,
+/// of which the main buffers are returned.
 ///
 /// # Errors
 /// `Io` where it cannot be read, `Unsupported` for inputs of another kind, with a hint what to do instead, and
@@ -16,8 +48,16 @@ pub fn open(path: impl AsRef<Path>) -> Result<Capture> {
     let path = path.as_ref();
     let metadata = std::fs::metadata(path).map_err(|error| Error::io(path, "open", error))?;
     if metadata.is_dir() {
+        let tree: Arc<dyn Tree> = Arc::new(Directory::new(path));
+        let copied = match tracefs::is_tracefs(&*tree, Path::new(""))? {
+            true => tracefs::open(&tree, Path::new(""), &Budget::for_archive(0))?.captures,
+            false => Vec::new(),
+        };
         let hint = "name the capture file inside it";
-        return Err(unsupported("is a directory, expected a capture file", hint).in_file(path));
+        return copied
+            .into_iter()
+            .next()
+            .ok_or_else(|| unsupported("is a directory, expected a capture file", hint).in_file(path));
     }
     if !metadata.is_file() {
         let hint = "captures are read at several places at once: copy it into a file first";
@@ -31,16 +71,26 @@ pub fn open(path: impl AsRef<Path>) -> Result<Capture> {
 /// # Errors
 /// As [`open`].
 pub fn open_source(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
-    let mut first = vec![0; source.len().min(16) as usize];
-    source.read_exact_at(&mut first, 0).map_err(|error| Error::io(path, "read", error))?;
-    if trace_dat::is_trace_dat(&first) {
-        return trace_dat::open(path, source);
+    let first = head(path, &*source, HEAD)?;
+    match content(&first) {
+        Content::TraceDat => trace_dat::open(path, source),
+        Content::Text => text::open(path, source),
+        Content::Packed(packing) => {
+            let budget = Budget::for_archive(source.len());
+            match archive::open(path, source, packing, &budget, &|| false)? {
+                Unpacked::File(source) => match content(&head(path, &*source, HEAD)?) {
+                    Content::Packed(_) => Err(unsupported("is compressed twice", "unpack it once").in_file(path)),
+                    _ => open_source(path, source),
+                },
+                Unpacked::Tree(..) => Err(archive::several_files(packing).in_file(path)),
+            }
+        }
+        Content::Other => Err(why_not(path, &first).in_file(path)),
     }
-    Err(foreign(path, &first).in_file(path))
 }
 
-/// Why a file is no capture, as far as its name and first bytes tell.
-fn foreign(path: &Path, first: &[u8]) -> Error {
+/// Why a file is no capture, as far as its name and first bytes tell; `path` is not yet part of it.
+pub fn why_not(path: &Path, first: &[u8]) -> Error {
     if is_cpu_file(path) {
         let what = "is one CPU's part of a recording that was not completed";
         let hint = "put the parts together: trace-cmd restore -o NAME.dat NAME.dat.cpu0 NAME.dat.cpu1 ...";
@@ -49,17 +99,29 @@ fn foreign(path: &Path, first: &[u8]) -> Error {
     if first.is_empty() {
         return Error::format("is empty").hint("was the recording stopped before it wrote anything?");
     }
-    let packed =
-        [(&b"\x1f\x8b"[..], "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"PK\x03\x04", "zip")];
-    if let Some((_, kind)) = packed.iter().find(|(magic, _)| first.starts_with(magic)) {
-        return unsupported(&format!("is a {kind} archive"), "unpack it and name the capture inside");
-    }
     if trace_dat_cut_short(first) {
         return Error::format("is a trace.dat file cut off within its first bytes");
     }
+    if let Some((what, hint)) = look_alike(first) {
+        return unsupported(what, hint);
+    }
     let start = first.get(..first.len().min(8)).unwrap_or(&[]).escape_ascii();
     Error::format(format!("is no capture: it starts with \"{start}\""))
-        .hint("expected a file that trace-cmd recorded (trace.dat)")
+        .hint("expected a trace.dat of trace-cmd, ftrace text, a copied tracefs directory, or an archive of them")
+}
+
+/// Files that people have at hand and that are something else.
+fn look_alike(first: &[u8]) -> Option<(&'static str, &'static str)> {
+    let known: [(&[u8], &str, &str); 7] = [
+        (b"PERFILE2", "is a perf.data file", "record with trace-cmd: trace-cmd record -C x86-tsc -e kvm -e sched"),
+        (b"PERFFILE", "is a perf.data file", "record with trace-cmd: trace-cmd record -C x86-tsc -e kvm -e sched"),
+        (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it and name the directory"),
+        (b"Rar!", "is a rar archive", "unpack it and name the directory"),
+        (b"\x04\x22\x4d\x18", "is an lz4 file", "unpack it: lz4 -d FILE"),
+        (b"{\"traceEvents\"", "is a Chrome JSON trace", "name what it was made of: the captures"),
+        (b"\x7fELF", "is a program", "name the capture that trace-cmd wrote"),
+    ];
+    known.iter().find(|(magic, ..)| first.starts_with(magic)).map(|&(_, what, hint)| (what, hint))
 }
 
 fn unsupported(what: &str, hint: &str) -> Error {
@@ -93,7 +155,9 @@ mod tests {
         assert_eq!(killed.kind(), ErrorKind::Unsupported);
         assert!(killed.hint_text().unwrap().contains("trace-cmd restore"));
         assert_eq!(error("a.dat", b"").to_string(), "a.dat: is empty");
-        assert_eq!(error("a.gz", b"\x1f\x8b\x08\0").to_string(), "a.gz: is a gzip archive");
+        let cut = error("a.gz", b"\x1f\x8b\x08\0").to_string();
+        assert_eq!(cut, "a.gz: is a gzip file that was cut short");
+        assert_eq!(error("p", b"PERFILE2........").to_string(), "p: is a perf.data file");
         assert_eq!(error("x", b"hello, world").to_string(), "x: is no capture: it starts with \"hello, w\"");
         let short = error("x", b"\x17\x08\x44tra").to_string();
         assert_eq!(short, "x: is a trace.dat file cut off within its first bytes");

@@ -1,16 +1,19 @@
 //! `kvm-timeline convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
 use super::Exit;
+use super::filters::FilterArgs;
 use super::inputs::{InputArgs, say, warn};
+use super::open::OpenArgs;
 use super::output::{Output, write_all};
 use super::progress::{Progress, stop_flag};
 use crate::convert::{ConvertOptions, Span, convert};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::Format;
+use crate::filter::nanoseconds;
 use crate::monitor::Monitor;
 use crate::timeline::setup::{DrawOptions, Flows, Group};
 
@@ -24,6 +27,12 @@ pub(super) struct Args {
     /// The output format [default: by the output's extension].
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
+    /// Write gzip, which the UI opens as it is [default: if the output's name ends in .gz].
+    #[arg(long)]
+    compress: bool,
+    /// Open the output in the Perfetto UI.
+    #[arg(long)]
+    open: bool,
     /// How much of the host's trace to draw: around the guests' recordings, or all of it.
     #[arg(long, value_enum, default_value_t = SpanArg::Guests)]
     span: SpanArg,
@@ -42,6 +51,10 @@ pub(super) struct Args {
     /// Exit with 3 if the kernel lost events or some could not be placed.
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
+    #[command(flatten)]
+    opening: OpenArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -85,31 +98,17 @@ enum GroupArg {
 
 /// `100us`, `1.5ms`, `2s`, `300` (nanoseconds).
 fn duration_ns(text: &str) -> std::result::Result<u64, String> {
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale: u64 = match unit {
-        "" | "ns" => 1,
-        "us" | "µs" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        _ => return Err(format!("unknown unit `{unit}`: use ns, us, ms or s")),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let wrong = || "write a number and a unit, such as 100us or 1.5ms".to_owned();
-    let whole: u64 = if whole.is_empty() && !fraction.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
-    let mut ns = whole.checked_mul(scale).ok_or_else(wrong)?;
-    let mut unit = scale;
-    for digit in fraction.chars() {
-        unit /= 10;
-        let digit = digit.to_digit(10).ok_or_else(wrong)?;
-        ns = ns.checked_add(unit * u64::from(digit)).ok_or_else(wrong)?;
-    }
-    Ok(ns)
+    nanoseconds(text, 1)
 }
 
 impl Args {
+    fn is_gz(&self) -> bool {
+        self.output.extension().is_some_and(|e| e == "gz")
+    }
+
     fn format(&self) -> Result<Format> {
-        let by_name = || match self.output.extension().and_then(|e| e.to_str()) {
+        let name = if self.is_gz() { self.output.file_stem().map(Path::new) } else { Some(&*self.output) };
+        let by_name = || match name.and_then(Path::extension).and_then(|e| e.to_str()) {
             Some("pftrace" | "perfetto-trace" | "pb") => Some(Format::Perfetto),
             Some("json") => Some(Format::ChromeJson),
             _ => None,
@@ -120,7 +119,7 @@ impl Args {
             None => by_name().ok_or_else(|| {
                 let name = self.output.display();
                 Error::new(ErrorKind::Usage, format!("the name `{name}` does not say which format to write"))
-                    .hint("end it in .pftrace or .json, or add --format pftrace or --format json")
+                    .hint("end it in .pftrace or .json (and .gz), or add --format pftrace or --format json")
             }),
         }
     }
@@ -129,7 +128,7 @@ impl Args {
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let options = ConvertOptions {
         format: args.format()?,
-        span: args.span.into(),
+        compress: args.compress || args.is_gz(),
         draw: DrawOptions {
             stall_ns: args.stall,
             flows: match args.flows {
@@ -142,17 +141,23 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
                 GroupArg::Always => Group::Always,
                 GroupArg::Never => Group::Never,
             },
+            ..DrawOptions::default()
         },
     };
+    if args.open && args.output == Path::new("-") {
+        return Err(Error::new(ErrorKind::Usage, "--open needs a file, and the output is stdout")
+            .hint("name a file with -o, such as -o /tmp/trace.pftrace"));
+    }
     let stop = stop_flag();
     let progress = Progress::new(quiet);
     let tick = |events| progress.tick(events);
     let monitor = Monitor { tick: &tick, stop: &stop };
     let session = args.inputs.open(&progress, &monitor)?;
+    let selection = args.filters.select(&session, args.span.into(), &monitor)?;
     // Created after the inputs were opened: wrong inputs leave no trace in the output's directory.
     let mut output = Output::create(&args.output)?;
     progress.stage("writing");
-    let report = convert(&session, &options, &mut |bytes| output.write(bytes), &monitor)?;
+    let report = convert(&session, &selection, &options, &mut |bytes| output.write(bytes), &monitor)?;
     output.finish()?;
     progress.clear();
     if let Some(path) = &args.report {
@@ -165,20 +170,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     warn(quiet, &report.damaged);
     say(quiet, &report.summary());
     let lost = report.inputs.iter().any(|i| i.events_lost + i.losses_uncounted > 0);
+    if args.open {
+        args.opening.serve(&args.opening.bind(&args.output)?, &args.output, &stop, quiet)?;
+    }
     let strict = args.strict && (lost || !report.events.not_placed.is_empty());
     Ok(if !report.damaged.is_empty() || strict { Exit::Damaged } else { Exit::Done })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::duration_ns;
-
-    #[test]
-    fn durations() {
-        assert_eq!(duration_ns("100us"), Ok(100_000));
-        assert_eq!(duration_ns("1.5ms"), Ok(1_500_000));
-        assert_eq!(duration_ns(".25s"), Ok(250_000_000));
-        assert_eq!(duration_ns("7"), Ok(7));
-        assert!(duration_ns("7h").is_err() && duration_ns("").is_err() && duration_ns("99999999999999s").is_err());
-    }
 }

@@ -14,7 +14,7 @@ use crate::session::request::{GuestSpec, OffsetSpec, Request};
 
 #[derive(Debug, Args)]
 pub(super) struct InputArgs {
-    /// A directory with the captures of a host and its guests, or a single capture.
+    /// A directory or an archive with the captures of a host and its guests, or a single capture.
     #[arg(value_name = "CAPTURE")]
     paths: Vec<PathBuf>,
     /// The host's capture, where the names are to be given.
@@ -35,16 +35,42 @@ pub(super) struct InputArgs {
     /// Do not use recorded offsets: infer them from the run windows.
     #[arg(long)]
     infer: bool,
+    /// The most that archives may unpack to, such as 64G [default: 100 times each archive, at least 1G].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_unpacked: Option<u64>,
+}
+
+/// `500M`, `64G`, or bytes.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let scale = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KIB" => 1 << 10,
+        "M" | "MIB" => 1 << 20,
+        "G" | "GIB" => 1 << 30,
+        "T" | "TIB" => 1_u64 << 40,
+        _ => return Err(format!("unknown unit `{unit}`: use K, M, G or T")),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+    bytes.ok_or_else(|| "write a number and a unit, such as 64G".to_owned())
 }
 
 impl InputArgs {
     /// Opens and surveys everything that was named.
     pub(super) fn open(&self, progress: &Progress, monitor: &Monitor<'_>) -> Result<Session> {
+        let request = self.request()?;
+        progress.stage("reading");
+        Session::open(&request, monitor)
+    }
+
+    /// The options as the library takes them.
+    pub(super) fn request(&self) -> Result<Request> {
         if self.paths.is_empty() && self.host.is_empty() {
             return Err(Error::new(ErrorKind::Usage, "no capture was named")
                 .hint("name a directory, or --host FILE and --guest NAME=FILE"));
         }
-        let request = Request {
+        Ok(Request {
             paths: self.paths.clone(),
             hosts: self.host.clone(),
             guests: self.guest.clone(),
@@ -52,9 +78,9 @@ impl InputArgs {
             offsets: self.offset.clone(),
             tsc_hz: self.tsc_hz,
             ignore_recorded_offsets: self.infer,
-        };
-        progress.stage("reading");
-        Session::open(&request, monitor)
+            max_unpacked: self.max_unpacked,
+            ..Request::default()
+        })
     }
 }
 

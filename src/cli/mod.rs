@@ -3,9 +3,13 @@
 mod check;
 mod convert;
 mod exit;
+mod filters;
 mod inputs;
+mod inspect;
 mod offsets;
+mod open;
 mod output;
+mod print;
 mod progress;
 mod stats;
 
@@ -40,6 +44,12 @@ enum Command {
     Check(check::Args),
     /// Show each vCPU's TSC-offset history.
     Offsets(offsets::Args),
+    /// Print the merged events of host and guests as text, in host-time order.
+    Print(print::Args),
+    /// Open a trace in the Perfetto UI, served from this machine to this machine.
+    Open(open::Args),
+    /// Say what the captures are, who is who, and what is missing for a good merge.
+    Inspect(inspect::Args),
     /// Sum up where each vCPU's time went.
     Stats(stats::Args),
 }
@@ -63,6 +73,9 @@ pub fn main() -> Exit {
             Command::Convert(args) => convert::run(args, cli.quiet),
             Command::Check(args) => check::run(args, cli.quiet),
             Command::Offsets(args) => offsets::run(args, cli.quiet),
+            Command::Print(args) => print::run(args, cli.quiet),
+            Command::Open(args) => open::run(args, cli.quiet),
+            Command::Inspect(args) => inspect::run(args, cli.quiet),
             Command::Stats(args) => stats::run(args, cli.quiet),
         }),
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),

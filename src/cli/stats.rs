@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::convert::SpanArg;
+use super::filters::FilterArgs;
 use super::inputs::{InputArgs, warn};
 use super::output::print;
 use super::progress::{Progress, stop_flag};
@@ -22,6 +23,8 @@ pub(super) struct Args {
     /// Print CSV.
     #[arg(long)]
     csv: bool,
+    #[command(flatten)]
+    filters: FilterArgs,
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
@@ -31,7 +34,8 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let monitor = Monitor { tick: &tick, stop: &stop };
     let session = args.inputs.open(&progress, &monitor)?;
     progress.stage("summing up");
-    let stats = stats(&session, args.span.into(), &monitor)?;
+    let selection = args.filters.select(&session, args.span.into(), &monitor)?;
+    let stats = stats(&session, &selection, &monitor)?;
     progress.clear();
     warn(quiet, &session.all_warnings());
     let damaged = session.damaged();

@@ -46,7 +46,7 @@ impl Exporter for ChromeJson {
                 write!(out, r#"{{"ph":"M","pid":{pid},"name":"process_sort_index","args":{{"sort_index":{index}}}}}"#);
         }
         for (index, track) in world.tracks.iter().enumerate() {
-            if !is_row(track) || track.kind == TrackKind::Counter {
+            if !is_row(track) || track.hidden || track.kind == TrackKind::Counter {
                 continue;
             }
             let (pid, tid) = (pid(&pids, track.owner), tid(TrackId(index as u32)));

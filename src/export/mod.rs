@@ -1,9 +1,10 @@
 //! From drawn items to bytes: one folder or file per output format, each an
-//! [`Exporter`](crate::timeline::drawing::Exporter).
+//! [`Exporter`].
 //!
-//! A format writes plain bytes. Whoever wants them compressed wraps what the writer gets.
+//! A format writes plain bytes. Whoever wants them compressed passes each piece through [`gzip::member`].
 
 pub mod chrome_json;
+pub mod gzip;
 pub mod perfetto;
 mod text;
 

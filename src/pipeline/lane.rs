@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::capture::{Chunk, Lost, Record, Stream};
+use crate::capture::event_format::FormatTable;
+use crate::capture::{Chunk, Endian, Lost, Record, Stream};
+use crate::clock::scaling::HostRange;
 use crate::clock::stamps::{MapStamps, NotPlaced};
 use crate::error::Result;
 use crate::time::HostTsc;
@@ -63,10 +65,36 @@ pub struct Lane<'a> {
     pub skipped: u64,
     /// Raw stamps to host time.
     pub map: &'a dyn MapStamps,
-    /// Events outside this span are filtered.
-    pub span: (HostTsc, HostTsc),
-    /// Events (by format index) that are filtered: second copies that another buffer has as well.
+    /// Events outside these stretches of time are filtered; sorted and disjoint.
+    pub spans: Vec<HostRange>,
+    /// Events (by format index) that are filtered: second copies that another buffer has as well, and those that the
+    /// user does not want.
     pub drop: Vec<bool>,
+    /// Threads some of whose events are filtered.
+    pub strangers: Option<Strangers<'a>>,
+}
+
+/// Threads of vCPUs that the user does not want to see.
+pub struct Strangers<'a> {
+    /// The capture's formats.
+    pub formats: &'a FormatTable,
+    /// The capture's byte order.
+    pub endian: Endian,
+    /// Which events (by format index) are filtered if one of the threads recorded them.
+    pub events: Vec<bool>,
+    /// The threads, sorted.
+    pub threads: Vec<i32>,
+}
+
+impl Strangers<'_> {
+    fn recorded(&self, event: u16, payload: &[u8]) -> bool {
+        self.events.get(usize::from(event)).copied().unwrap_or(false)
+            && self
+                .formats
+                .get(event)
+                .and_then(|format| format.pid(payload, self.endian))
+                .is_some_and(|pid| self.threads.binary_search(&pid).is_ok())
+    }
 }
 
 /// A chunk on its way: decoded, mapped, filtered.
@@ -92,7 +120,7 @@ impl Lane<'_> {
                 next_lost += 1;
             }
             let mut record = chunk.records[i];
-            match self.keep(first_event + i as u64, &record) {
+            match self.keep(first_event + i as u64, &record, &chunk) {
                 Ok(Some(ts)) => {
                     if ts < floor {
                         ledger.out_of_order += 1;
@@ -116,14 +144,18 @@ impl Lane<'_> {
     }
 
     #[inline]
-    fn keep(&self, event: u64, record: &Record) -> Result<Option<HostTsc>, NotPlaced> {
+    fn keep(&self, event: u64, record: &Record, chunk: &Chunk) -> Result<Option<HostTsc>, NotPlaced> {
         if record.event == Record::UNKNOWN {
             return Err(NotPlaced::NoFormat);
         }
         let ts = self.map.map(event, record.ts)?;
-        let wanted = self.span.0 <= ts && ts <= self.span.1;
-        let second = self.drop.get(usize::from(record.event)).copied().unwrap_or(false);
-        Ok((wanted && !second).then_some(ts))
+        let wanted = match self.spans.as_slice() {
+            [only] => only.contains(ts),
+            spans => spans.get(spans.partition_point(|s| s.last < ts)).is_some_and(|s| s.contains(ts)),
+        };
+        let dropped = self.drop.get(usize::from(record.event)).copied().unwrap_or(false);
+        let strange = || self.strangers.as_ref().is_some_and(|s| s.recorded(record.event, chunk.payload(record)));
+        Ok((wanted && !dropped && !strange()).then_some(ts))
     }
 }
 

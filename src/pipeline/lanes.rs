@@ -3,7 +3,8 @@
 use crate::capture::Capture;
 use crate::clock::scaling::HostRange;
 use crate::clock::stamps::{HostStamps, MapStamps, UnrelatedStamps};
-use crate::pipeline::lane::{Lane, LaneChunk};
+use crate::filter::{Selection, machine};
+use crate::pipeline::lane::{Lane, LaneChunk, Strangers};
 use crate::session::survey::StreamSurvey;
 use crate::session::{Input, Role, Session, is_tsc};
 use crate::time::HostTsc;
@@ -19,8 +20,8 @@ pub struct Lanes<'a> {
     pub inputs: Vec<usize>,
 }
 
-/// Builds the lanes of `session`. Host events outside `span` are filtered.
-pub fn lanes(session: &Session, span: HostRange) -> Lanes<'_> {
+/// Builds the lanes of `session`. What `selection` does not want is filtered.
+pub fn lanes<'a>(session: &'a Session, selection: &Selection) -> Lanes<'a> {
     let mut all = Lanes { lanes: Vec::new(), roles: Vec::new(), inputs: Vec::new() };
     let plain_ns = session.streams.is_empty();
     for (index, input) in session.inputs.iter().enumerate() {
@@ -33,8 +34,12 @@ pub fn lanes(session: &Session, span: HostRange) -> Lanes<'_> {
             let related = is_tsc(&input.capture, found.buffer)
                 || plain_ns && input.capture.buffers.get(found.buffer).map(|b| &b.clock) == first;
             let map: &dyn MapStamps = if related { &HostStamps } else { &UnrelatedStamps };
-            let wanted = if input.role == Role::Offsets { None } else { Some(span) };
-            all.push(index, input, found, map, wanted, StreamRole::Host { source: index as u16, cpu: found.cpu });
+            let spans = if input.role == Role::Offsets { Vec::new() } else { selection.host.clone() };
+            let drop = drop(session, input, found.buffer, selection);
+            all.push(index, input, found, map, spans, drop, StreamRole::Host { source: index as u16, cpu: found.cpu });
+            if let Some(lane) = all.lanes.last_mut() {
+                lane.strangers = strangers(session, &input.capture, selection);
+            }
         }
     }
     for stream in &session.streams {
@@ -46,20 +51,24 @@ pub fn lanes(session: &Session, span: HostRange) -> Lanes<'_> {
             vm: stream.vm as u32,
             vcpu: stream.vcpu.unwrap_or(0) as u32,
         };
-        all.push(stream.input, input, found, stream, Some(HostRange::ALL), role);
+        let wanted = stream.vcpu.is_none_or(|vcpu| selection.wants(stream.vm, vcpu));
+        let spans = if wanted { selection.guests.clone() } else { Vec::new() };
+        all.push(stream.input, input, found, stream, spans, drop(session, input, found.buffer, selection), role);
     }
     all
 }
 
 impl<'a> Lanes<'a> {
-    /// `span` of `None` filters everything.
+    /// Without `spans` everything is filtered.
+    #[allow(clippy::too_many_arguments)]
     fn push(
         &mut self,
         index: usize,
         input: &'a Input,
         found: &'a StreamSurvey,
         map: &'a dyn MapStamps,
-        span: Option<HostRange>,
+        spans: Vec<HostRange>,
+        drop: Vec<bool>,
         role: StreamRole,
     ) {
         let capture: &Capture = &input.capture;
@@ -68,7 +77,8 @@ impl<'a> Lanes<'a> {
         let mut first_event = 0;
         for (at, chunk) in found.chunks.iter().enumerate() {
             let host = matches!(role, StreamRole::Host { .. });
-            let outside = host && span.is_none_or(|s| chunk.max < s.first.get() || s.last.get() < chunk.min);
+            let next = spans.partition_point(|s| s.last.get() < chunk.min);
+            let outside = host && spans.get(next).is_none_or(|s| chunk.max < s.first.get());
             if chunk.records > 0 && outside {
                 skipped += u64::from(chunk.records);
             } else {
@@ -77,19 +87,38 @@ impl<'a> Lanes<'a> {
             }
             first_event += u64::from(chunk.records);
         }
-        let span = span.map_or((HostTsc::MAX, HostTsc::MIN), |s| (s.first, s.last));
         self.lanes.push(Lane {
             path: &capture.path,
             stream: &capture.buffers[found.buffer].streams[found.stream],
             chunks,
             skipped,
             map,
-            span,
-            drop: second_copies(input, found.buffer),
+            spans,
+            drop,
+            strangers: None,
         });
         self.roles.push(role);
         self.inputs.push(index);
     }
+}
+
+/// Events of `buffer` that are left out whenever and by whomever they were recorded.
+fn drop(session: &Session, input: &Input, buffer: usize, selection: &Selection) -> Vec<bool> {
+    let unwanted = selection.unwanted_events(&input.capture, machine(session, input.role));
+    second_copies(input, buffer).into_iter().zip(unwanted).map(|(second, unwanted)| second || unwanted).collect()
+}
+
+/// The kvm events of vCPUs that are not wanted. Their context switches stay: they may be why others wait.
+fn strangers<'a>(session: &Session, capture: &'a Capture, selection: &Selection) -> Option<Strangers<'a>> {
+    let mut threads = Vec::new();
+    for (v, vm) in session.vms.iter().enumerate() {
+        let unwanted = vm.vcpus.iter().enumerate().filter(|(c, _)| !selection.wants(v, *c));
+        threads.extend(unwanted.filter_map(|(_, vcpu)| vcpu.thread));
+    }
+    threads.sort_unstable();
+    let formats = &*capture.formats;
+    let events = formats.events().iter().map(|f| matches!(&*f.system, "kvm" | "kvmmmu")).collect();
+    (!threads.is_empty()).then_some(Strangers { formats, endian: capture.endian, events, threads })
 }
 
 /// Events of `buffer` that an earlier buffer of the same capture has as well.

@@ -1,14 +1,23 @@
-//! From paths to surveyed captures: directories are searched, small text files become facts.
+//! From paths to surveyed captures: directories and archives are searched, small text files become facts, a
+//! `capture.toml` says what it knows.
+
+mod left_out;
+mod search;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::capture::{self, Capture};
+use crate::capture::tree::{Directory, Tree};
+use crate::capture::{Capture, Content, content};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::facts::{Facts, MAX_FACT_FILE};
+use crate::session::manifest::{FILE_NAME, Manifest};
 use crate::session::request::{GuestSpec, Request};
 use crate::session::survey::{Survey, survey};
+
+pub use left_out::LeftOut;
+use search::Search;
 
 /// How a capture came to be an input.
 #[derive(Clone, Debug)]
@@ -21,6 +30,8 @@ pub(super) enum Named {
     Offsets,
     /// `--guest`.
     Guest(GuestSpec),
+    /// Other buffers of the machine whose main capture has this index: its role decides.
+    Beside(usize),
 }
 
 /// A capture before anybody knows whose it is.
@@ -28,99 +39,108 @@ pub(super) struct Opened {
     pub(super) capture: Capture,
     pub(super) survey: Survey,
     pub(super) named: Named,
+    /// It holds further buffers of the capture before it, and is not named by itself.
+    pub(super) beside: bool,
+    /// How many directories above it belong to what the user named, and may tell whose it is.
+    pub(super) above: usize,
 }
 
 /// Everything that was opened.
 pub(super) struct OpenedAll {
     pub(super) captures: Vec<Opened>,
     pub(super) facts: Facts,
+    pub(super) left_out: Vec<LeftOut>,
+    pub(super) manifests: Vec<Manifest>,
+}
+
+impl OpenedAll {
+    /// What the user said, in flags and manifests.
+    pub(super) fn request(&self, flags: &Request) -> Request {
+        let mut request = flags.clone();
+        for manifest in &self.manifests {
+            // One flag about a VM replaces all that the manifest says of its offsets.
+            let said = |vm: &str| flags.offsets.iter().any(|flag| flag.vm == vm);
+            request.offsets.extend(manifest.offsets.iter().filter(|o| !said(&o.vm)).cloned());
+            request.vms.extend(manifest.vms.iter().map(|vm| GuestSpec {
+                name: vm.name.clone(),
+                pid: vm.pid,
+                threads: vm.threads.clone(),
+                path: PathBuf::new(),
+            }));
+            if request.tsc_hz.is_none() {
+                request.tsc_hz = manifest.tsc_hz.map(|(hz, _)| hz);
+                request.tsc_hz_in_manifest = request.tsc_hz.is_some();
+            }
+        }
+        request
+    }
 }
 
 pub(super) fn open(request: &Request, monitor: &Monitor<'_>) -> Result<OpenedAll> {
-    let mut facts = Facts::default();
-    let mut found: Vec<(Capture, Named)> = Vec::new();
+    let mut search = Search::new(request, monitor);
     for path in &request.paths {
         let meta = fs::metadata(path).map_err(|e| Error::io(path, "open", e))?;
-        if meta.is_dir() {
-            let before = found.len();
-            search(path, 0, &mut found, &mut facts)?;
-            if found.len() == before {
-                return Err(Error::new(ErrorKind::Format, "no capture in this directory")
-                    .in_file(path)
-                    .hint("expected trace.dat files, ftrace text or a copied tracefs directory"));
-            }
-        } else {
-            found.push((capture::open(path)?, Named::Found));
+        // A manifest stands for its directory.
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match path.file_name() {
+            _ if meta.is_dir() => search.directory(path)?,
+            Some(name) if name == FILE_NAME => search.directory(parent)?,
+            _ => search.file(path, &meta)?,
         }
     }
     for path in &request.hosts {
-        found.push((capture::open(path)?, Named::Host));
-        look_beside(path, &mut facts);
+        search.named(path, Named::Host)?;
+        look_beside(path, &mut search.facts);
     }
     for path in &request.offset_files {
-        found.push((capture::open(path)?, Named::Offsets));
+        search.named(path, Named::Offsets)?;
     }
     for guest in &request.guests {
-        found.push((capture::open(&guest.path)?, Named::Guest(guest.clone())));
+        search.named(&guest.path, Named::Guest(guest.clone()))?;
+    }
+    let Search { found, mut facts, left_out, manifests, .. } = search;
+    for vm in manifests.iter().flat_map(|m| &m.vms) {
+        if let Some(pid) = vm.pid {
+            // Before what other files say: the first of a name counts.
+            facts.pids.insert(0, (vm.name.clone(), pid));
+        }
     }
     let captures = found
         .into_iter()
-        .map(|(capture, named)| Ok(Opened { survey: survey(&capture, monitor)?, capture, named }))
+        .map(|f| {
+            let beside = matches!(f.named, Named::Beside(_));
+            Ok(Opened {
+                survey: survey(&f.capture, monitor)?,
+                capture: f.capture,
+                named: f.named,
+                beside,
+                above: f.above,
+            })
+        })
         .collect::<Result<Vec<_>>>()?;
-    Ok(OpenedAll { captures, facts })
+    Ok(OpenedAll { captures, facts, left_out, manifests })
 }
 
-/// Deep enough for a copied debugfs tree beside the captures.
-const MAX_DEPTH: usize = 6;
-
-fn search(directory: &Path, depth: usize, found: &mut Vec<(Capture, Named)>, facts: &mut Facts) -> Result<()> {
-    let entries = fs::read_dir(directory).map_err(|e| Error::io(directory, "list", e))?;
-    let mut paths = entries
-        .map(|entry| entry.map(|e| e.path()).map_err(|e| Error::io(directory, "list", e)))
-        .collect::<Result<Vec<PathBuf>>>()?;
-    paths.sort();
-    for path in paths {
-        let hidden = path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        let Ok(meta) = fs::metadata(&path) else { continue };
-        if hidden {
-            continue;
-        }
-        if meta.is_dir() {
-            if let Some(capture) = capture::open_directory(&path)? {
-                found.push((capture, Named::Found));
-            } else if depth < MAX_DEPTH {
-                search(&path, depth + 1, found, facts)?;
-            }
-        } else if meta.is_file() {
-            if capture::is_capture(&path)? {
-                found.push((capture::open(&path)?, Named::Found));
-            } else if meta.len() <= MAX_FACT_FILE {
-                read_fact(&path, facts);
-            }
-        }
-    }
-    Ok(())
+fn nothing_found(path: &Path) -> Error {
+    let what = if path.is_dir() { "directory" } else { "archive" };
+    Error::new(ErrorKind::Format, format!("no capture in this {what}"))
+        .in_file(path)
+        .hint("expected trace.dat files, ftrace text, a copied tracefs directory, or an archive of them")
 }
 
 /// Named files have neighbours that say something as well; other captures among them are not ours to open.
 fn look_beside(path: &Path, facts: &mut Facts) {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
-    paths.sort();
-    for path in paths {
-        let small = fs::metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= MAX_FACT_FILE);
-        if small && capture::is_capture(&path).is_ok_and(|is| !is) {
-            read_fact(&path, facts);
+    let tree = Directory::new(directory);
+    for entry in tree.list(Path::new("")).unwrap_or_default() {
+        let path = Path::new(&entry.name);
+        let small = |source: &dyn crate::capture::source::ReadAt| source.len() <= MAX_FACT_FILE;
+        if let Ok(source) = tree.open(path)
+            && small(&*source)
+            && let Ok(bytes) = crate::capture::tree::head(path, &*source, MAX_FACT_FILE)
+            && content(&bytes) == Content::Other
+        {
+            search::read_fact(&tree.shown(path), &bytes, facts);
         }
-    }
-}
-
-fn read_fact(path: &Path, facts: &mut Facts) {
-    // A file that cannot be read or is no text has nothing to say.
-    if let Ok(bytes) = fs::read(path)
-        && let Ok(text) = String::from_utf8(bytes)
-    {
-        facts.read(path, &text);
     }
 }

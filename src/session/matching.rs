@@ -86,9 +86,10 @@ impl<'a> Machine<'a> {
 }
 
 pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'_>) -> Result<Session> {
-    let OpenedAll { captures, facts } = opened;
+    let OpenedAll { mut captures, facts, mut left_out, manifests } = opened;
+    roles::settle_beside(&mut captures, &mut left_out)?;
     let roles = roles::decide(&captures)?;
-    let (inner, outer) = nested::split(clusters(&captures, &roles));
+    let (inner, outer) = nested::split(clusters(&captures, &roles, &request.vms));
     let mut warnings = Vec::new();
     let host = Machine { captures: &captures, hosts: &roles.hosts, offsets: &roles.offsets, facts: &facts, request };
     let mut vms = host.vms(outer, &mut warnings, monitor)?;
@@ -140,9 +141,9 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let inputs = captures
         .into_iter()
         .enumerate()
-        .map(|(index, o)| Input { role: role(index), capture: o.capture, survey: o.survey })
+        .map(|(index, o)| Input { role: role(index), capture: o.capture, survey: o.survey, beside: o.beside })
         .collect();
-    let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, warnings };
+    let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, left_out, manifests, warnings };
     session.sort_vms();
     Ok(session)
 }

@@ -2,6 +2,7 @@
 //! history each guest CPU is placed.
 
 mod clocks;
+mod contradictions;
 mod evidence;
 pub mod facts;
 mod fields;
@@ -9,6 +10,7 @@ mod fit;
 pub mod groups;
 mod inputs;
 pub mod inside;
+pub mod manifest;
 mod matching;
 mod nested;
 mod pairs;
@@ -32,10 +34,12 @@ use crate::monitor::Monitor;
 use crate::time::HostTsc;
 
 use facts::Facts;
+use manifest::Manifest;
 use request::Request;
 use runs::Host;
 use survey::Survey;
 
+pub use inputs::LeftOut;
 pub use rate::RateChoice;
 pub use rivals::{Rival, better_vm, stamps_are_nanoseconds};
 pub use words::conflict_words;
@@ -70,6 +74,8 @@ pub struct Input {
     pub survey: Survey,
     /// What it is for.
     pub role: Role,
+    /// It holds further buffers of the input before it, from the same directory.
+    pub beside: bool,
 }
 
 /// A VM.
@@ -129,6 +135,16 @@ pub struct GuestStream {
     pub span: Option<HostRange>,
 }
 
+/// What was opened, before it is known who is who.
+pub(crate) struct OpenedInputs<'a> {
+    /// Captures with what pass 1 found in them.
+    pub(crate) captures: Vec<(&'a Capture, &'a Survey)>,
+    /// What lies beside them.
+    pub(crate) left_out: &'a [LeftOut],
+    /// The manifests.
+    pub(crate) manifests: &'a [Manifest],
+}
+
 /// Everything that pass 2 needs to know.
 pub struct Session {
     /// All captures.
@@ -141,6 +157,10 @@ pub struct Session {
     pub rate: RateChoice,
     /// What small files beside the captures say.
     pub facts: Facts,
+    /// What lies beside the inputs and was not read.
+    pub left_out: Vec<LeftOut>,
+    /// The `capture.toml` that were read.
+    pub manifests: Vec<Manifest>,
     /// What a person should know.
     pub warnings: Vec<String>,
 }
@@ -152,10 +172,30 @@ impl Session {
     ///
     /// If a file cannot be read or is no capture, if there is no host, or if a guest cannot be placed at all.
     pub fn open(request: &Request, monitor: &Monitor<'_>) -> Result<Self> {
+        Self::open_noting(request, monitor, &mut |_| {})
+    }
+
+    /// As [`Session::open`], and shows what was opened before it is found out who is who, which may fail.
+    pub(crate) fn open_noting(
+        request: &Request,
+        monitor: &Monitor<'_>,
+        note: &mut dyn FnMut(OpenedInputs<'_>),
+    ) -> Result<Self> {
         let opened = inputs::open(request, monitor)?;
-        let mut session = matching::assemble(opened, request, monitor)?;
+        note(OpenedInputs {
+            captures: opened.captures.iter().map(|o| (&o.capture, &o.survey)).collect(),
+            left_out: &opened.left_out,
+            manifests: &opened.manifests,
+        });
+        Self::from_opened(opened, request, monitor)
+    }
+
+    /// Finds out who is who.
+    fn from_opened(opened: inputs::OpenedAll, flags: &Request, monitor: &Monitor<'_>) -> Result<Self> {
+        let request = opened.request(flags);
+        let mut session = matching::assemble(opened, &request, monitor)?;
         let mut warnings = Vec::new();
-        session.rate = rate::choose(&session, request, &mut warnings);
+        session.rate = rate::choose(&session, &request, &mut warnings);
         for vm in &session.vms {
             for vcpu in &vm.vcpus {
                 let said = vcpu.history.conflicts.iter().map(conflict_words);
@@ -163,7 +203,13 @@ impl Session {
             }
         }
         session.warnings.extend(warnings);
+        session.warnings.extend(contradictions::find(&session));
         Ok(session)
+    }
+
+    /// Words for people from manifests.
+    pub(crate) fn manifest_notes(&self) -> Option<String> {
+        self.manifests.iter().find_map(|manifest| manifest.notes.clone())
     }
 
     /// The captures of the host that have run windows.
@@ -195,7 +241,9 @@ impl Session {
             let path = i.capture.path.display();
             i.capture.info.warnings.iter().map(|w| format!("{path}: {w}")).collect::<Vec<_>>()
         };
-        self.inputs.iter().flat_map(of).chain(self.warnings.iter().cloned()).collect()
+        let left = self.left_out.iter().filter(|left| left.surprising);
+        let left = left.map(|left| format!("{} is left out: {}", left.path.display(), left.why));
+        self.inputs.iter().flat_map(of).chain(left).chain(self.warnings.iter().cloned()).collect()
     }
 
     /// What of the inputs was damaged, cut short or skipped.

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::session::groups::{Announced, Group};
 use crate::session::inputs::Opened;
 use crate::session::request::GuestSpec;
-use crate::session::roles::{Roles, name_from_file};
+use crate::session::roles::{Roles, name_from_path};
 
 /// The guest files of one VM.
 pub(super) struct Cluster {
@@ -18,13 +18,23 @@ pub(super) struct Cluster {
 }
 
 /// Files of one name are one VM's; files without a name stand alone.
-pub(super) fn clusters(captures: &[Opened], roles: &Roles) -> Vec<Cluster> {
+pub(super) fn clusters(captures: &[Opened], roles: &Roles, known: &[GuestSpec]) -> Vec<Cluster> {
     let hosts: Vec<&Path> = roles.hosts.iter().map(|&i| captures[i].capture.path.as_path()).collect();
     let mut clusters: Vec<Cluster> = Vec::new();
     for (file, spec) in &roles.guests {
         let name = match spec {
             Some(spec) => Some(spec.name.clone()),
-            None => name_from_file(&captures[*file].capture.path, &hosts),
+            None => name_from_path(&captures[*file].capture.path, &hosts, captures[*file].above),
+        };
+        // Flags go before manifests.
+        let known = known.iter().find(|known| Some(&known.name) == name.as_ref());
+        let spec = match (spec, known) {
+            (Some(spec), Some(known)) => Some(GuestSpec {
+                pid: spec.pid.or(known.pid),
+                threads: if spec.threads.is_empty() { known.threads.clone() } else { spec.threads.clone() },
+                ..spec.clone()
+            }),
+            (spec, known) => spec.as_ref().or(known).cloned(),
         };
         let same = clusters.iter_mut().find(|c| name.is_some() && c.name == name);
         match same {

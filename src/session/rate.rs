@@ -44,14 +44,15 @@ pub(super) fn choose(session: &Session, request: &Request, warnings: &mut Vec<St
     add(RateSource::PvClock, pvclock_hz(session));
     add(RateSource::ClockPairs, hosts_first.iter().find_map(|i| pairs_hz(&i.survey.ns_pairs)));
     add(RateSource::KernelLog, session.facts.log_tsc_hz);
+    let given = if request.tsc_hz_in_manifest { "capture.toml" } else { "--tsc-hz" };
     let chosen = rate::choose(&found);
     if chosen.source == RateSource::Unknown {
         return RateChoice::default();
     }
     if let Some((_, ppm)) = chosen.deviations.iter().find(|(source, _)| *source == RateSource::Given) {
         warnings.push(format!(
-            "--tsc-hz is not used: {} knows the rate, {} Hz; --tsc-hz is {ppm} ppm off",
-            words(chosen.source),
+            "the rate of {given} is not used: {} knows it, {} Hz; {given} is {ppm} ppm off",
+            words(chosen.source, given),
             chosen.rate.hz()
         ));
     }
@@ -59,16 +60,16 @@ pub(super) fn choose(session: &Session, request: &Request, warnings: &mut Vec<St
     RateChoice {
         rate: chosen.rate,
         hz: Some(chosen.rate.hz()),
-        source: words(chosen.source).to_owned(),
-        others: others.map(|c| (words(c.source).to_owned(), c.rate.hz())).collect(),
+        source: words(chosen.source, given).to_owned(),
+        others: others.map(|c| (words(c.source, given).to_owned(), c.rate.hz())).collect(),
     }
 }
 
-/// A source in words.
-fn words(source: RateSource) -> &'static str {
+/// A source in words; `given` is where the user said it.
+fn words(source: RateSource, given: &'static str) -> &'static str {
     match source {
         RateSource::Tsc2Nsec => "TSC2NSEC of trace.dat",
-        RateSource::Given => "--tsc-hz",
+        RateSource::Given => given,
         RateSource::PvClock => "kvm_pvclock_update",
         RateSource::ClockPairs => "clock inside hrtimer_expire_entry",
         RateSource::KernelLog => "kernel log",

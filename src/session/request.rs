@@ -21,6 +21,13 @@ pub struct Request {
     pub offsets: Vec<OffsetSpec>,
     /// The host's TSC rate in Hz, where the user knows it.
     pub tsc_hz: Option<u64>,
+    /// `tsc_hz` is from a manifest and not from a flag.
+    pub tsc_hz_in_manifest: bool,
+    /// What manifests say of VMs, by name; their paths are empty.
+    pub vms: Vec<GuestSpec>,
+    /// At most this many bytes are unpacked from all archives together; else a hundred times each archive's size, and
+    /// at least 1 GiB.
+    pub max_unpacked: Option<u64>,
     /// Do not use recorded offsets, to see what inference makes of it.
     pub ignore_recorded_offsets: bool,
 }
@@ -110,7 +117,7 @@ impl FromStr for OffsetSpec {
 }
 
 /// Signed or unsigned, decimal or `0x`: all are the same number modulo 2^64.
-fn parse_offset(text: &str) -> Option<TscOffset> {
+pub(in crate::session) fn parse_offset(text: &str) -> Option<TscOffset> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::capture::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::session::inputs::{Named, Opened};
+use crate::session::inputs::{LeftOut, Named, Opened};
 use crate::session::request::GuestSpec;
 
 /// Captures by role, as indexes.
@@ -25,6 +25,7 @@ pub(super) fn decide(opened: &[Opened]) -> Result<Roles> {
             Named::Offsets => roles.offsets.push(index),
             Named::Guest(spec) => roles.guests.push((index, Some(spec.clone()))),
             Named::Found => found.push(index),
+            Named::Beside(_) => {}
         }
     }
     let writes_only = |i: &usize| {
@@ -99,8 +100,41 @@ fn name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
+/// Gives captures that hold further buffers of a machine a role by the role of their main capture: of a host's, offset
+/// writes are used; the rest is left out.
+pub(super) fn settle_beside(opened: &mut Vec<Opened>, left_out: &mut Vec<LeftOut>) -> Result<()> {
+    if !opened.iter().any(|o| matches!(o.named, Named::Beside(_))) {
+        return Ok(());
+    }
+    let hosts = decide(opened)?.hosts;
+    opened.retain_mut(|o| {
+        let Named::Beside(main) = o.named else { return true };
+        if hosts.contains(&main) && !o.survey.writes.is_empty() {
+            if (o.survey.writes.len() as u64) < o.survey.events() {
+                o.capture.info.warnings.push(
+                    "of this text only the offset writes are used: copy the instance's per_cpu/*/trace_pipe_raw to see \
+                     its other events"
+                        .to_owned(),
+                );
+            }
+            o.named = Named::Offsets;
+            return true;
+        }
+        let why = "text of an instance beside the main buffer, without offset writes of the host";
+        left_out.push(LeftOut::instance(&o.capture.path, why));
+        false
+    });
+    Ok(())
+}
+
+/// The VM name in a path: in the file's name, else in that of a directory `guest-NAME` among the `above` next ones.
+pub(super) fn name_from_path(path: &Path, hosts: &[&Path], above: usize) -> Option<String> {
+    let directories = path.ancestors().skip(1).take(above);
+    name_from_file(path, hosts).or_else(|| directories.into_iter().find_map(|d| name_from_file(d, &[])))
+}
+
 /// The VM name in a file name: `guest-NAME[-…].dat`, or `HOST-NAME.dat` beside the host's `HOST.dat`.
-pub(super) fn name_from_file(path: &Path, hosts: &[&Path]) -> Option<String> {
+fn name_from_file(path: &Path, hosts: &[&Path]) -> Option<String> {
     // A copied tracefs tree is named by its directory, a file without its extensions.
     let file = path.file_name()?.to_str()?;
     let stem = file.split('.').next()?;
@@ -128,5 +162,8 @@ mod tests {
         assert_eq!(of("x/guest-b.dat.gz").as_deref(), Some("b"));
         assert_eq!(of("x/foo.dat"), None);
         assert_eq!(of("x/guest-.dat"), None);
+        let below = |file: &str, above| name_from_path(Path::new(file), &[host], above);
+        assert_eq!(below("guest-z/set/guest-db/trace.dat", 2).as_deref(), Some("db"));
+        assert_eq!(below("guest-z/set/trace.dat", 1), None);
     }
 }

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 pub use table::{csv, quoted, text};
 
-use crate::convert::{Span, interpret};
+use crate::convert::interpret;
 use crate::error::Result;
+use crate::filter::Selection;
 use crate::monitor::Monitor;
 use crate::report::{StallReport, TscReport};
 use crate::session::Session;
-use crate::timeline::{ExitTotals, StateTimes};
+use crate::timeline::{ExitTotals, StateTimes, TaskTimes};
 
 /// The statistics of a session.
 #[derive(Clone, Debug, Serialize)]
@@ -33,6 +34,76 @@ pub struct VmStats {
     pub pid: Option<u32>,
     /// vCPUs in row order.
     pub vcpus: Vec<VcpuStats>,
+    /// Its guest tasks, the one that ran longest first.
+    pub tasks: Vec<TaskStats>,
+    /// How long woken guest tasks waited for their vCPU as the guest sees it, `sched_waking` to `sched_switch`.
+    pub task_wakeups: Waits,
+}
+
+/// Where a guest task's time went. `running_ns` is at least the sum of the other three: the rest is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TaskStats {
+    /// "comm `[pid]`".
+    pub task: String,
+    /// Between being switched in and out: what the guest believes that the task ran.
+    pub running_ns: u64,
+    /// In guest mode: the CPU time that it really got.
+    pub guest_ns: u64,
+    /// While the host handled exits, on a CPU.
+    pub exit_ns: u64,
+    /// While the vCPU's thread was kept from running: preempted, waiting or blocked.
+    pub stolen_ns: u64,
+}
+
+impl TaskStats {
+    fn new(times: &TaskTimes) -> Self {
+        let TaskTimes { vm: _, task, running_ns, guest_ns, exit_ns, stolen_ns } = times.clone();
+        Self { task, running_ns, guest_ns, exit_ns, stolen_ns }
+    }
+}
+
+/// Waits after wakeups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Waits {
+    /// How many.
+    pub count: u64,
+    /// In all.
+    pub total_ns: u64,
+    /// `total_ns / count`, rounded down.
+    pub mean_ns: u64,
+    /// The median.
+    pub p50_ns: u64,
+    /// 99 of 100 took no longer.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+impl Waits {
+    fn new(waits: &[u64]) -> Self {
+        let mut sorted = waits.to_vec();
+        sorted.sort_unstable();
+        let (count, total_ns) = (sorted.len() as u64, sorted.iter().sum());
+        Self {
+            count,
+            total_ns,
+            mean_ns: u64::checked_div(total_ns, count).unwrap_or(0),
+            p50_ns: percentile(&sorted, 50),
+            p99_ns: percentile(&sorted, 99),
+            max_ns: sorted.last().copied().unwrap_or(0),
+        }
+    }
+}
+
+/// A host task that ran while a vCPU was preempted or waited.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InsteadStats {
+    /// "comm `[tid]`", or "web vCPU 1" for a vCPU.
+    pub task: String,
+    /// In how many stalls it ran longest.
+    pub count: u64,
+    /// How long it ran instead of the vCPU.
+    pub total_ns: u64,
 }
 
 /// One vCPU. The six times exclude each other and add up to `span_ns`.
@@ -64,6 +135,15 @@ pub struct VcpuStats {
     pub guest_events: u64,
     /// By reason, the longest total first.
     pub exits: Vec<ExitStats>,
+    /// Who ran while it was preempted or waited, longest first. With the next two the totals add up to `preempted_ns`
+    /// and `waiting_ns`.
+    pub ran_instead: Vec<InsteadStats>,
+    /// The part of `preempted_ns` and `waiting_ns` in which nobody ran on its CPU.
+    pub instead_idle_ns: u64,
+    /// The part of them of which it is not known what its CPU did.
+    pub instead_unknown_ns: u64,
+    /// How long its thread waited for a CPU after it was woken.
+    pub wakeups: Waits,
 }
 
 /// The exits of one vCPU for one reason, each from kvm_exit to the next kvm_entry, time off the CPU included.
@@ -115,8 +195,8 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 /// # Errors
 ///
 /// If an input can no longer be read, or if the monitor asks to stop.
-pub fn stats(session: &Session, span: Span, monitor: &Monitor<'_>) -> Result<Stats> {
-    let interpreted = interpret(session, span, true, monitor)?;
+pub fn stats(session: &Session, selection: &Selection, monitor: &Monitor<'_>) -> Result<Stats> {
+    let interpreted = interpret(session, selection, true, monitor)?;
     let outcome = &interpreted.outcome;
     let vcpu = |v: usize, c: usize| {
         let vcpu = &session.vms[v].vcpus[c];
@@ -134,6 +214,12 @@ pub fn stats(session: &Session, span: Span, monitor: &Monitor<'_>) -> Result<Sta
             stats.before_first_entry_ns = before_first_entry;
             stats.span_ns = guest + exit + preempted + waiting + halted + blocked;
             stats.exits = o.exits.iter().map(ExitStats::new).collect();
+            let instead = o.ran_instead.iter();
+            stats.ran_instead =
+                instead.map(|r| InsteadStats { task: r.task.clone(), count: r.count, total_ns: r.total_ns }).collect();
+            stats.instead_idle_ns = o.instead_idle_ns;
+            stats.instead_unknown_ns = o.instead_unknown_ns;
+            stats.wakeups = Waits::new(&o.waits);
             stats.exits.sort_by(|a, b| b.total_ns.cmp(&a.total_ns).then_with(|| a.reason.cmp(&b.reason)));
         }
         stats
@@ -142,6 +228,8 @@ pub fn stats(session: &Session, span: Span, monitor: &Monitor<'_>) -> Result<Sta
         name: vm.name.clone(),
         pid: vm.pid,
         vcpus: (0..vm.vcpus.len()).map(|c| vcpu(v, c)).collect(),
+        tasks: outcome.tasks.iter().filter(|t| t.vm as usize == v).map(TaskStats::new).collect(),
+        task_wakeups: Waits::new(outcome.guest_waits.get(v).map_or(&[], Vec::as_slice)),
     });
     Ok(Stats {
         vms: vms.collect(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Stats, VcpuStats};
+use super::{Stats, TaskStats, VcpuStats, VmStats, Waits};
 
 /// Tables for a terminal.
 pub fn text(stats: &Stats) -> String {
@@ -35,8 +35,11 @@ pub fn text(stats: &Stats) -> String {
     for vm in &stats.vms {
         for v in &vm.vcpus {
             exits(&mut text, &vm.name, v);
+            ran_instead(&mut text, &vm.name, v);
         }
+        tasks(&mut text, vm);
     }
+    wakeups(&mut text, stats);
     if !stats.longest_stalls.is_empty() {
         let _ = writeln!(text, "\nlongest stalls");
         for s in &stats.longest_stalls {
@@ -49,6 +52,7 @@ pub fn text(stats: &Stats) -> String {
                 ms(s.start_ns),
                 s.name
             );
+            let _ = writeln!(text, "{:16}{}", "", s.cause);
         }
     }
     text
@@ -79,6 +83,93 @@ fn exits(text: &mut String, vm: &str, v: &VcpuStats) {
     }
 }
 
+/// Rows of a table that is for reading: the full lists are in the JSON.
+const TOP: usize = 12;
+
+fn ran_instead(text: &mut String, vm: &str, v: &VcpuStats) {
+    let idle = [("(CPU idle)", v.instead_idle_ns), ("(not known)", v.instead_unknown_ns)];
+    if v.ran_instead.is_empty() && idle.iter().all(|(_, ns)| *ns == 0) {
+        return;
+    }
+    let shown = &v.ran_instead[..v.ran_instead.len().min(TOP)];
+    let width = shown.iter().map(|r| r.task.chars().count()).max().unwrap_or(0).max(12);
+    let _ = writeln!(
+        text,
+        "\nVM {vm} vCPU {}: who ran while it wanted to\n  {:<width$}   stalls    total ms",
+        v.id, "task"
+    );
+    for r in shown {
+        let _ = writeln!(text, "  {:<width$}  {:>7}  {:>10}", r.task, r.count, ms(r.total_ns));
+    }
+    let rest = &v.ran_instead[shown.len()..];
+    if !rest.is_empty() {
+        let (count, total) = rest.iter().fold((0, 0), |(c, t), r| (c + r.count, t + r.total_ns));
+        let _ = writeln!(text, "  {:<width$}  {count:>7}  {:>10}", format!("{} others", rest.len()), ms(total));
+    }
+    for (name, ns) in idle.iter().filter(|(_, ns)| *ns > 0) {
+        let _ = writeln!(text, "  {name:<width$}  {:>7}  {:>10}", "", ms(*ns));
+    }
+}
+
+fn tasks(text: &mut String, vm: &VmStats) {
+    if vm.tasks.is_empty() {
+        return;
+    }
+    let shown = &vm.tasks[..vm.tasks.len().min(TOP)];
+    let width = shown.iter().map(|t| t.task.chars().count()).max().unwrap_or(0).max(12);
+    let _ = writeln!(
+        text,
+        "\nVM {}: what its tasks believe they ran, and what they got\n  {:<width$}  running ms    guest ms     exit ms   stolen ms   stolen",
+        vm.name, "task"
+    );
+    let mut row = |name: &str, t: &TaskStats| {
+        let (running, guest, exit) = (ms(t.running_ns), ms(t.guest_ns), ms(t.exit_ns));
+        let (stolen, part) = (ms(t.stolen_ns), percent(t.stolen_ns, t.running_ns));
+        let _ = writeln!(text, "  {name:<width$}  {running:>10}  {guest:>10}  {exit:>10}  {stolen:>10}  {part:>7}");
+    };
+    shown.iter().for_each(|t| row(&t.task, t));
+    let rest = &vm.tasks[shown.len()..];
+    if !rest.is_empty() {
+        let mut sum = TaskStats::default();
+        for t in rest {
+            sum.running_ns += t.running_ns;
+            sum.guest_ns += t.guest_ns;
+            sum.exit_ns += t.exit_ns;
+            sum.stolen_ns += t.stolen_ns;
+        }
+        row(&format!("{} others", rest.len()), &sum);
+    }
+}
+
+fn wakeups(text: &mut String, stats: &Stats) {
+    let mut rows: Vec<(String, &Waits)> = Vec::new();
+    for vm in &stats.vms {
+        rows.extend(vm.vcpus.iter().map(|v| (format!("VM {} vCPU {}, its thread", vm.name, v.id), &v.wakeups)));
+        rows.push((format!("VM {}, guest tasks", vm.name), &vm.task_wakeups));
+    }
+    rows.retain(|(_, waits)| waits.count > 0);
+    if rows.is_empty() {
+        return;
+    }
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let _ = writeln!(
+        text,
+        "\n{:<width$}    count     mean us      p50 us      p99 us      max us",
+        "from woken to running"
+    );
+    for (name, w) in rows {
+        let _ = writeln!(
+            text,
+            "{name:<width$}  {:>7}  {:>10}  {:>10}  {:>10}  {:>10}",
+            w.count,
+            us(w.mean_ns),
+            us(w.p50_ns),
+            us(w.p99_ns),
+            us(w.max_ns)
+        );
+    }
+}
+
 fn ms(ns: u64) -> String {
     format!("{}.{:03}", ns / 1_000_000, ns / 1000 % 1000)
 }
@@ -95,8 +186,9 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-/// One line per vCPU and quantity: `vm,vcpu,kind,name,count,total_ns,mean_ns,p50_ns,p99_ns,max_ns`. `kind` is `state`
-/// or `exit`; states have a total alone.
+/// One line per quantity: `vm,vcpu,kind,name,count,total_ns,mean_ns,p50_ns,p99_ns,max_ns`. `kind` is `state`, `exit`,
+/// `ran_instead` or `wakeup` of a vCPU, or, without a vCPU, `task_running`, `task_guest`, `task_exit`, `task_stolen` or
+/// `task_wakeup` of a VM. What a kind does not have is empty.
 pub fn csv(stats: &Stats) -> String {
     let mut text = "vm,vcpu,kind,name,count,total_ns,mean_ns,p50_ns,p99_ns,max_ns\n".to_owned();
     for vm in &stats.vms {
@@ -127,9 +219,26 @@ pub fn csv(stats: &Stats) -> String {
                     e.max_ns
                 );
             }
+            for r in &v.ran_instead {
+                let task = quoted(&r.task);
+                let _ = writeln!(text, "{name},{},ran_instead,{task},{},{},,,,", v.id, r.count, r.total_ns);
+            }
+            let _ = writeln!(text, "{name},{},wakeup,,{}", v.id, waits(&v.wakeups));
         }
+        for t in &vm.tasks {
+            let kinds =
+                [("running", t.running_ns), ("guest", t.guest_ns), ("exit", t.exit_ns), ("stolen", t.stolen_ns)];
+            for (kind, ns) in kinds {
+                let _ = writeln!(text, "{name},,task_{kind},{},,{ns},,,,", quoted(&t.task));
+            }
+        }
+        let _ = writeln!(text, "{name},,task_wakeup,,{}", waits(&vm.task_wakeups));
     }
     text
+}
+
+fn waits(w: &Waits) -> String {
+    format!("{},{},{},{},{},{}", w.count, w.total_ns, w.mean_ns, w.p50_ns, w.p99_ns, w.max_ns)
 }
 
 /// A CSV field, quoted where it must be.

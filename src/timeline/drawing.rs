@@ -57,6 +57,8 @@ pub struct Track {
     pub kind: TrackKind,
     /// Whose it is.
     pub owner: Owner,
+    /// Nothing is ever drawn on it, and exporters leave it out: a vCPU that the user does not want to see.
+    pub hidden: bool,
 }
 
 /// A VM as an exporter sees it.

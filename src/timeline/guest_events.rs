@@ -32,11 +32,16 @@ impl Timeline {
             && !recording.started
         {
             recording.started = true;
-            vcpu.make_room(at.ns, &mut context);
-            vcpu.row.instant(context.canvas, at.ns, Category::None, NameId::RECORDING_STARTS);
+            if context.options.whole_recordings {
+                vcpu.make_room(at.ns, &mut context);
+                vcpu.row.instant(context.canvas, at.ns, Category::None, NameId::RECORDING_STARTS);
+            }
         }
         let Some(source) = self.sources.get_mut(usize::from(source_index)) else { return false };
         let Some(plan) = source.plans.get(usize::from(event)) else { return false };
+        if let Some(observer) = &mut self.observer {
+            observer.guest_event(vcpu, at.ns, plan, payload, &mut context.canvas.names);
+        }
         match plan.kind {
             Kind::Instant => {
                 let Some(track) = vcpu.events_track else { return false };
@@ -90,6 +95,9 @@ impl Timeline {
 
     /// Closes what is open in a vCPU's row.
     pub(super) fn close_guest(&mut self, target: usize, ns: u64, why: Closing) {
+        if let (Some(observer), Some(vcpu)) = (&mut self.observer, self.vcpus.get(target)) {
+            observer.lose(vcpu, ns);
+        }
         if self.vcpus.get(target).is_none_or(|vcpu| vcpu.row.is_empty()) {
             return;
         }
@@ -105,9 +113,14 @@ impl Timeline {
         if recording.streams > 0 || !recording.started || target >= self.vcpus.len() {
             return;
         }
+        if let Some(observer) = &mut self.observer {
+            observer.leave(&self.vcpus[target], ns);
+        }
         let (vcpu, mut context) = self.vcpu(target);
         vcpu.make_room(ns, &mut context);
         vcpu.row.close_all(context.canvas, ns, Closing::Truncated);
-        vcpu.row.instant(context.canvas, ns, Category::None, NameId::RECORDING_ENDS);
+        if context.options.whole_recordings {
+            vcpu.row.instant(context.canvas, ns, Category::None, NameId::RECORDING_ENDS);
+        }
     }
 }

@@ -212,7 +212,7 @@ impl Timeline {
         }
     }
 
-    fn forget_cpu(&mut self, cpu: usize, ns: u64, why: Closing, forget: impl Fn(Off) -> bool) {
+    pub(super) fn forget_cpu(&mut self, cpu: usize, ns: u64, why: Closing, forget: impl Fn(Off) -> bool) {
         if cpu >= self.hosts.len() {
             return;
         }

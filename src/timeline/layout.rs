@@ -61,7 +61,7 @@ impl Layout {
         name: String,
         description: String,
     ) -> TrackId {
-        self.tracks.push(Track { parent, name, description, kind, owner });
+        self.tracks.push(Track { parent, name, description, kind, owner, hidden: false });
         TrackId(self.tracks.len() as u32 - 1)
     }
 
@@ -87,7 +87,7 @@ impl Layout {
         let owner = Owner::Vm(index);
         let width = vm.vcpus.iter().map(|vcpu| digits(vcpu.number)).max().unwrap_or(1);
         let name = &vm.name;
-        let parent = (grouped && !vm.vcpus.is_empty())
+        let parent = (grouped && vm.vcpus.iter().any(|vcpu| !vcpu.hidden))
             .then(|| self.add(None, TrackKind::Group, owner, format!("VM {name}"), vm_description(vm)));
         for (vcpu_index, vcpu) in vm.vcpus.iter().enumerate() {
             let vcpu_index = vcpu_index as u32;
@@ -114,6 +114,9 @@ impl Layout {
                 "TSC offset",
                 "What KVM adds to the host's TSC to get the guest's",
             );
+            if vcpu.hidden {
+                self.tracks[row.0 as usize..].iter_mut().for_each(|track| track.hidden = true);
+            }
             self.vcpus.push(VcpuRows { vm: index, vcpu: vcpu_index, short_name, row, state, events, offsets });
         }
     }

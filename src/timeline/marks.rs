@@ -3,10 +3,13 @@
 //! A mark is drawn when it ends, since only then it is known who ran instead. Whatever is drawn in the row meanwhile
 //! cuts it: marks never cross other slices.
 
+use rustc_hash::FxHashMap;
+
 use super::batch_builder::Canvas;
 use super::drawing::{Category, Correlation};
 use super::host_cpu::{HostCpu, Running};
-use super::names::NameId;
+use super::names::{NameId, Names};
+use super::outcome::RanInstead;
 use super::row::{Closing, Row};
 
 /// Why the vCPU does not run.
@@ -95,6 +98,32 @@ pub(super) struct Ended {
     pub(super) begin: u64,
     pub(super) end: u64,
     pub(super) name: NameId,
+    kind: Kind,
+    /// Index of the CPU that it was about.
+    cpu: Option<usize>,
+}
+
+/// Who ran while the vCPU was preempted or waited: only for statistics.
+#[derive(Default)]
+pub(super) struct Instead {
+    /// By name: in how many stalls it ran longest, and nanoseconds in all.
+    tasks: FxHashMap<NameId, (u64, u64)>,
+    pub(super) idle_ns: u64,
+    pub(super) unknown_ns: u64,
+}
+
+impl Instead {
+    /// Longest first.
+    pub(super) fn list(&self, names: &Names) -> Vec<RanInstead> {
+        let task = |(&name, &(count, total_ns)): (&NameId, &(u64, u64))| RanInstead {
+            task: names.display(name),
+            count,
+            total_ns,
+        };
+        let mut list: Vec<RanInstead> = self.tasks.iter().map(task).collect();
+        list.sort_by(|a, b| (b.total_ns, &a.task).cmp(&(a.total_ns, &b.task)));
+        list
+    }
 }
 
 /// The marks of one vCPU.
@@ -206,7 +235,67 @@ impl Marks {
     pub(super) fn finish(&mut self, ns: u64, row: &mut Row, scene: &mut Scene<'_>, why: Closing) -> Option<Ended> {
         self.draw(ns, row, scene, why);
         let pending = self.pending.take()?;
-        Some(Ended { begin: pending.begin, end: ns, name: pending.drawn? })
+        let Pending { kind, cpu, begin, .. } = pending;
+        Some(Ended { begin, end: ns, name: pending.drawn?, kind, cpu })
+    }
+
+    /// Adds up who runs instead of the vCPU, at the end of the pending mark.
+    pub(super) fn sum_up(&mut self, end: u64, hosts: &[HostCpu], instead: &mut Instead) {
+        let Some(pending) = self.pending.filter(|p| matches!(p.kind, Kind::Preempted | Kind::Waiting)) else { return };
+        if let Some(running) = pending.cpu.and_then(|cpu| hosts.get(cpu)).and_then(|host| host.running) {
+            self.ran(&running, end);
+        }
+        let mut unknown = end.saturating_sub(pending.begin).saturating_sub(self.idle_ns);
+        for account in &self.accounts {
+            unknown = unknown.saturating_sub(account.ns);
+            instead.tasks.entry(account.name).or_default().1 += account.ns;
+        }
+        let longest = self.accounts.iter().min_by_key(|account| (std::cmp::Reverse(account.ns), account.tid));
+        if let Some(longest) = longest.filter(|longest| longest.ns >= self.idle_ns) {
+            instead.tasks.entry(longest.name).or_default().0 += 1;
+        }
+        instead.idle_ns += self.idle_ns;
+        instead.unknown_ns += unknown;
+    }
+
+    /// Why the mark that has just ended came to be, in words. `exit` is the exit that the vCPU is in.
+    pub(super) fn cause(&self, ended: Ended, exit: NameId, hosts: &[HostCpu], names: &Names) -> String {
+        let cpu = match ended.cpu.and_then(|cpu| hosts.get(cpu)) {
+            Some(host) => format!("CPU {}", host.number),
+            None => "its CPU".to_owned(),
+        };
+        let woken = match self.waker {
+            Some(waker) => format!(", woken by {} on CPU {}", names.display(waker.name), waker.cpu),
+            None => String::new(),
+        };
+        let exit = names.display(exit);
+        match ended.kind {
+            Kind::Exit(_) => format!("the host worked on exit {exit} on {cpu}"),
+            Kind::Blocked => format!("its thread slept in the host during exit {exit}, which is no halt{woken}"),
+            Kind::Preempted => {
+                format!("its thread was runnable but lost {cpu} during exit {exit}{}", self.instead(names))
+            }
+            Kind::Waiting => {
+                format!("its thread was runnable{woken}, but did not get {cpu}{}", self.instead(names))
+            }
+        }
+    }
+
+    /// Who ran instead, in words.
+    fn instead(&self, names: &Names) -> String {
+        let mut accounts = self.accounts.clone();
+        accounts.sort_unstable_by_key(|account| (std::cmp::Reverse(account.ns), account.tid));
+        let ms = |ns: u64| format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000);
+        let tasks = accounts.iter().take(3).map(|a| format!("{} ran {}", names.display(a.name), ms(a.ns)));
+        let mut parts: Vec<String> = tasks.collect();
+        if accounts.len() > 3 {
+            let rest = accounts[3..].iter().map(|a| a.ns).sum();
+            parts.push(format!("{} others ran {}", accounts.len() - 3, ms(rest)));
+        }
+        if self.idle_ns > 0 {
+            parts.push(format!("it was idle for {}", ms(self.idle_ns)));
+        }
+        if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
     }
 
     /// Draws the part of the pending mark that ends at `end`, if it is one.

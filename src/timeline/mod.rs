@@ -18,6 +18,7 @@ mod labels;
 mod layout;
 mod marks;
 mod names;
+mod observe;
 mod outcome;
 mod pairs;
 mod plan;
@@ -34,7 +35,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-pub use self::outcome::{Counts, ExitTotals, Offender, Outcome, RunCheck, Stall, StateTimes, VcpuOutcome};
+pub use self::outcome::{
+    Counts, ExitTotals, Offender, Outcome, RanInstead, RunCheck, Stall, StateTimes, TaskTimes, VcpuOutcome,
+};
 
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
@@ -45,6 +48,7 @@ use self::labels::Labels;
 use self::layout::Layout;
 use self::marks::{MarkNames, Marks};
 use self::names::NameId;
+use self::observe::Observer;
 use self::plan::{Plan, Role};
 use self::row::{Closing, Row};
 use self::run_check::Checker;
@@ -90,6 +94,7 @@ pub struct Timeline {
     span: (HostTsc, HostTsc),
     options: DrawOptions,
     keep_durations: bool,
+    observer: Option<Observer>,
     sources: Vec<Source>,
     streams: Vec<Stream>,
     recordings: Vec<Recording>,
@@ -149,6 +154,7 @@ impl Timeline {
             span: setup.span,
             options: setup.options,
             keep_durations: false,
+            observer: None,
             sources,
             streams,
             recordings,
@@ -176,9 +182,11 @@ impl Timeline {
         }
     }
 
-    /// Keeps every exit's duration for [`ExitTotals::durations`]: eight bytes per exit.
+    /// Keeps what statistics need beyond the picture: every exit's duration and every wait after a wakeup (eight bytes
+    /// each), and sums by guest task and by preemptor.
     pub fn keep_durations(&mut self) {
         self.keep_durations = true;
+        self.observer = Some(Observer::new(self.vcpus.len(), self.world.vms.len()));
     }
 
     /// All rows and what else an exporter needs beforehand.
@@ -251,6 +259,22 @@ impl Timeline {
         }
     }
 
+    /// Events between `ts` and the next one are not drawn: what goes on meanwhile is not known.
+    pub fn pause(&mut self, ts: HostTsc) {
+        let ns = self.moment(ts).ns;
+        for index in 0..self.vcpus.len() {
+            self.close_guest(index, ns, Closing::Truncated);
+        }
+        for cpu in 0..self.hosts.len() {
+            self.forget_cpu(cpu, ns, Closing::Truncated, |_| true);
+        }
+        for index in 0..self.vcpus.len() {
+            let (vcpu, mut context) = self.vcpu(index);
+            vcpu.lose(ns, Closing::Truncated, &mut context);
+        }
+        self.suspended.iter_mut().for_each(|suspended| *suspended = Suspended::default());
+    }
+
     /// Items in the current batch.
     pub fn pending(&self) -> usize {
         self.canvas.len()
@@ -287,18 +311,21 @@ impl Timeline {
             written: self.streams.iter().map(|stream| stream.written).collect(),
             filtered: self.streams.iter().map(|stream| stream.filtered).collect(),
         };
-        let longest_stalls = self.stalls.list.iter().map(|&(index, ended)| Stall {
+        let longest_stalls = self.stalls.list.iter().map(|&(index, ended, ref cause)| Stall {
             vm: self.vcpus[index as usize].vm,
             vcpu: self.vcpus[index as usize].vcpu,
             start: crate::time::TraceNs::new(ended.begin),
             length_ns: ended.end - ended.begin,
             name: self.canvas.names.display(ended.name),
+            cause: cause.clone(),
         });
         let longest_stalls = longest_stalls.collect();
         let marks_cut = self.vcpus.iter().map(|vcpu| vcpu.marks.cut).sum();
         let (reasons, names) = (&self.reasons, &self.canvas.names);
+        let tasks = self.observer.as_ref().map(|observer| observer.tasks(names)).unwrap_or_default();
+        let guest_waits = self.observer.map(|observer| observer.waits).unwrap_or_default();
         let vcpus = self.vcpus.into_iter().map(|vcpu| vcpu.outcome(reasons, names)).collect();
-        Outcome { last: self.canvas.take(), counts, vcpus, marks_cut, longest_stalls }
+        Outcome { last: self.canvas.take(), counts, vcpus, marks_cut, longest_stalls, tasks, guest_waits }
     }
 
     /// A vCPU and what it needs of the rest.
@@ -353,6 +380,8 @@ fn vcpu(
         details: vcpu_thread::Details::default(),
         times: StateTimes::default(),
         exits: Vec::new(),
+        instead: marks::Instead::default(),
+        waits: Vec::new(),
     }
 }
 

@@ -16,6 +16,39 @@ pub struct Outcome {
     pub marks_cut: u64,
     /// The longest stall marks, longest first; at most ten.
     pub longest_stalls: Vec<Stall>,
+    /// Guest tasks by VM, the one that ran longest first; only after [`super::Timeline::keep_durations`].
+    pub tasks: Vec<TaskTimes>,
+    /// By VM: how long each woken guest task waited for its vCPU, `sched_waking` to `sched_switch`, in nanoseconds; only
+    /// after [`super::Timeline::keep_durations`].
+    pub guest_waits: Vec<Vec<u64>>,
+}
+
+/// Where a guest task's time went, as far as it was the one that its vCPU ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskTimes {
+    /// Index into [`super::setup::Setup::vms`].
+    pub vm: u32,
+    /// "comm `[pid]`".
+    pub task: String,
+    /// Nanoseconds between being switched in and out: what the guest believes that the task ran.
+    pub running_ns: u64,
+    /// The part of them that the vCPU was in guest mode.
+    pub guest_ns: u64,
+    /// The part that the host handled exits, on a CPU.
+    pub exit_ns: u64,
+    /// The part that the vCPU's thread was kept from running: preempted, waiting or blocked.
+    pub stolen_ns: u64,
+}
+
+/// A task that ran while a vCPU was preempted or waited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RanInstead {
+    /// "comm `[tid]`" or "web vCPU 1".
+    pub task: String,
+    /// In how many stalls it ran longest.
+    pub count: u64,
+    /// Nanoseconds that it ran instead of the vCPU.
+    pub total_ns: u64,
 }
 
 /// What became of the events, per stream.
@@ -40,6 +73,15 @@ pub struct VcpuOutcome {
     pub states: StateTimes,
     /// Exits by reason, in order of first occurrence.
     pub exits: Vec<ExitTotals>,
+    /// Who ran while it was preempted or waited, longest first; like all that follows, only after
+    /// [`super::Timeline::keep_durations`]. With the next two the totals add up to `states.preempted` and `.waiting`.
+    pub ran_instead: Vec<RanInstead>,
+    /// Nanoseconds of them in which its CPU was idle.
+    pub instead_idle_ns: u64,
+    /// Nanoseconds of them of which it is not known what its CPU did.
+    pub instead_unknown_ns: u64,
+    /// How long its thread waited each time after it was woken, in nanoseconds.
+    pub waits: Vec<u64>,
 }
 
 /// Nanoseconds in each state. They exclude one another, and their sum is the time that the vCPU's Host state row spans
@@ -99,4 +141,6 @@ pub struct Stall {
     pub length_ns: u64,
     /// The mark's name.
     pub name: String,
+    /// Why, in words.
+    pub cause: String,
 }

@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) pid: Option<Num>,
     /// Whether it came from an interrupt.
     pub(super) flags: Option<Num>,
+    /// The thread that the event says is woken.
+    pub(super) woken: Option<Num>,
 }
 
 /// What an event does.
@@ -165,6 +167,12 @@ pub(super) fn plans(source: &FieldSource, role: Role, names: &mut Names) -> Vec<
             name: names.intern(format.name.as_bytes()),
             pid: Num::named(format, "common_pid", source.endian),
             flags: Num::named(format, "common_flags", source.endian),
+            woken: match (&*format.system, &*format.name) {
+                ("sched", "sched_waking" | "sched_wakeup" | "sched_wakeup_new") => {
+                    Num::named(format, "pid", source.endian)
+                }
+                _ => None,
+            },
         })
         .collect()
 }

@@ -73,6 +73,8 @@ pub struct VcpuSetup {
     pub segments: Vec<SegmentSetup>,
     /// Clock source and quality, for the row's description.
     pub description: String,
+    /// The user does not want to see it: its thread is still called by its name, but it has no rows.
+    pub hidden: bool,
 }
 
 /// One segment of an offset history.
@@ -101,11 +103,13 @@ pub struct DrawOptions {
     pub flows: Flows,
     /// Whether VMs are groups around their rows.
     pub group: Group,
+    /// Whether a guest's first and last event are where its recording starts and ends, which is then shown.
+    pub whole_recordings: bool,
 }
 
 impl Default for DrawOptions {
     fn default() -> Self {
-        Self { stall_ns: 100_000, flows: Flows::Stalls, group: Group::Auto }
+        Self { stall_ns: 100_000, flows: Flows::Stalls, group: Group::Auto, whole_recordings: true }
     }
 }
 

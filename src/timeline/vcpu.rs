@@ -5,7 +5,7 @@ use super::causes::Causes;
 use super::drawing::TrackId;
 use super::exit_reasons::{ReasonId, Reasons};
 use super::host_cpu::HostCpu;
-use super::marks::{Ended, MarkNames, Marks, Scene};
+use super::marks::{Ended, Instead, MarkNames, Marks, Scene};
 use super::names::{NameId, Names};
 use super::outcome::{ExitTotals, StateTimes, VcpuOutcome};
 use super::row::{Closing, Row};
@@ -65,6 +65,9 @@ pub(super) struct Vcpu {
     pub(super) times: StateTimes,
     /// By [`ReasonId`].
     pub(super) exits: Vec<ReasonTotals>,
+    pub(super) instead: Instead,
+    /// How long its thread waited after each wakeup.
+    pub(super) waits: Vec<u64>,
 }
 
 /// What a vCPU needs of the rest.
@@ -109,8 +112,15 @@ impl Vcpu {
 
     /// The pending mark ends.
     pub(super) fn finish_mark(&mut self, ns: u64, why: Closing, context: &mut Context<'_>) {
+        if context.keep_durations {
+            self.marks.sum_up(ns, context.hosts, &mut self.instead);
+        }
         if let Some(ended) = self.marks.finish(ns, &mut self.row, &mut context.scene(), why) {
-            context.stalls.add(self.me, ended);
+            let cause = || {
+                let exit = context.reasons.name(self.reason);
+                self.marks.cause(ended, exit, context.hosts, &context.canvas.names)
+            };
+            context.stalls.add(self.me, ended, cause);
         }
     }
 }
@@ -132,6 +142,10 @@ impl Vcpu {
             check: self.check.finish(),
             states: self.times,
             exits: exits.collect(),
+            ran_instead: self.instead.list(names),
+            instead_idle_ns: self.instead.idle_ns,
+            instead_unknown_ns: self.instead.unknown_ns,
+            waits: self.waits,
         }
     }
 }
@@ -139,18 +153,18 @@ impl Vcpu {
 /// The longest stalls, longest first.
 #[derive(Default)]
 pub(super) struct Stalls {
-    pub(super) list: Vec<(u32, Ended)>,
+    pub(super) list: Vec<(u32, Ended, String)>,
 }
 
 /// How many stalls the report shows.
 const MAX_STALLS: usize = 10;
 
 impl Stalls {
-    fn add(&mut self, vcpu: u32, ended: Ended) {
+    fn add(&mut self, vcpu: u32, ended: Ended, cause: impl FnOnce() -> String) {
         let length = |ended: &Ended| ended.end - ended.begin;
-        let place = self.list.partition_point(|(_, other)| length(other) >= length(&ended));
+        let place = self.list.partition_point(|(_, other, _)| length(other) >= length(&ended));
         if place < MAX_STALLS {
-            self.list.insert(place, (vcpu, ended));
+            self.list.insert(place, (vcpu, ended, cause()));
             self.list.truncate(MAX_STALLS);
         }
     }

@@ -5,6 +5,7 @@ use super::drawing::{Category, Correlation};
 use super::exit_reasons::ReasonId;
 use super::marks::{Kind, Waker};
 use super::names::NameId;
+use super::outcome::StateTimes;
 use super::plan::{Exit, Leaving};
 use super::row::Closing;
 use super::vcpu::{Context, Moment, ReasonTotals, Vcpu};
@@ -81,11 +82,16 @@ pub(super) struct Detailed<'a> {
 impl Vcpu {
     /// Adds the time since the last change to the state that ends now.
     fn pass(&mut self, ns: u64) {
-        let passed = ns.saturating_sub(self.since);
+        self.times = self.times_at(ns);
         self.since = self.since.max(ns);
-        let times = &mut self.times;
+    }
+
+    /// The times that have passed at `ns`, which is not before the last change.
+    pub(super) fn times_at(&self, ns: u64) -> StateTimes {
+        let passed = ns.saturating_sub(self.since);
+        let mut times = self.times;
         let bucket = match (self.mode, self.off) {
-            (Mode::Unknown, _) => return,
+            (Mode::Unknown, _) => return times,
             (Mode::Before, _) => &mut times.before_first_entry,
             (_, Off::Preempted) => &mut times.preempted,
             (_, Off::Waiting) => &mut times.waiting,
@@ -95,6 +101,7 @@ impl Vcpu {
             (Mode::Exit, Off::No) => &mut times.exit,
         };
         *bucket = bucket.saturating_add(passed);
+        times
     }
 
     fn begin_state(&mut self, category: Category, correlation: Correlation, name: NameId, context: &mut Context<'_>) {
@@ -366,6 +373,9 @@ impl Vcpu {
         self.cpu = Some(cpu);
         if self.off == Off::No {
             return;
+        }
+        if self.off == Off::Waiting && context.keep_durations {
+            self.waits.push(ns.saturating_sub(self.since));
         }
         self.change(ns);
         if let Some(host) = context.hosts.get(cpu) {

@@ -6,6 +6,15 @@ mod bad_input;
 mod check;
 mod convert;
 mod determinism;
+mod filters;
+mod inputs;
 mod offsets;
+mod open;
+mod picture;
+mod print;
 mod run;
+mod sql;
 mod stats;
+#[path = "../support/trace_processor.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod trace_processor;

@@ -28,6 +28,7 @@ pub fn world() -> World {
         description: if kind == TrackKind::Vcpu { format!("help for {name}") } else { String::new() },
         kind,
         owner,
+        hidden: false,
     };
     World {
         tracks: vec![

@@ -10,6 +10,7 @@ use kvm_timeline::clock::stamps::MapStamps;
 use kvm_timeline::convert::{ConvertOptions, Span, convert};
 use kvm_timeline::error::Result;
 use kvm_timeline::export::Format;
+use kvm_timeline::filter::Selection;
 use kvm_timeline::monitor::Monitor;
 use kvm_timeline::report::Report;
 use kvm_timeline::session::request::Request;
@@ -152,12 +153,13 @@ impl Recorded {
 /// Converts into nothing; the account must be closed.
 pub(crate) fn account(session: &Session) -> Report {
     let mut bytes = 0;
-    let options = ConvertOptions { format: Format::Perfetto, span: Span::All, draw: DrawOptions::default() };
+    let options = ConvertOptions { format: Format::Perfetto, compress: false, draw: DrawOptions::default() };
     let mut write = |out: &[u8]| {
         bytes += out.len();
         Ok(())
     };
-    let report = convert(session, &options, &mut write, &Monitor::silent()).expect("converts");
+    let report = convert(session, &Selection::all(session, Span::All), &options, &mut write, &Monitor::silent())
+        .expect("converts");
     assert!(report.balances(), "{:?}", report.events);
     assert!(bytes > 0);
     report

@@ -1,19 +1,16 @@
 //! Records of a text, per buffer and CPU.
 //!
-//! The lines of all CPUs stand in one file. A chunk is decoded once, for all CPUs, and kept for a while: the streams
-//! of a capture are mostly read side by side.
+//! The lines of all CPUs stand in one file. The first pass notes where each stream's lines start, so that a stream
+//! reads its own lines only; a start costs a byte or two.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use super::body::Body;
 use super::line::{Line, Other, Stamp};
-use super::lines::{Lines, TextFile};
+use super::lines::TextFile;
 use super::shape::{Shapes, Variant, full_name};
 use crate::capture::{Chunk, ChunkSource, Lost, Record};
-use crate::error::{Error, ErrorKind, Result};
-
-/// Decoded chunks that are kept. One is about as large as its text.
-const KEPT: usize = 24;
+use crate::error::Result;
 
 /// What all streams of a text share.
 pub(super) struct Shared {
@@ -21,123 +18,108 @@ pub(super) struct Shared {
     pub(super) shapes: Shapes,
     /// Whether stamps are seconds; lines with stamps of the other kind are left out.
     pub(super) seconds: bool,
-    /// Whether what stands in front of lines is no buffer.
-    pub(super) one_buffer: bool,
-    cache: Mutex<Vec<(usize, Arc<Slot>)>>,
 }
 
-type Slot = OnceLock<Result<Vec<Part>, String>>;
-
-/// The records of one stream in a chunk.
-struct Part {
-    prefix: Box<[u8]>,
-    cpu: u32,
-    chunk: Chunk,
+/// The lines of one stream in one chunk of the file.
+pub(super) struct Piece {
+    /// Index of the chunk.
+    pub(super) chunk: u32,
+    /// Where they start.
+    pub(super) starts: Starts,
 }
 
-impl Shared {
-    pub(super) fn new(file: TextFile, shapes: Shapes, seconds: bool, one_buffer: bool) -> Self {
-        Self { file, shapes, seconds, one_buffer, cache: Mutex::new(Vec::new()) }
-    }
+/// Ascending offsets, stored as differences in groups of seven bits.
+#[derive(Default)]
+pub(super) struct Starts {
+    bytes: Vec<u8>,
+    last: u32,
+}
 
-    /// The decoded chunk, from the cache or made now.
-    fn chunk(&self, index: usize) -> Arc<Slot> {
-        let slot = {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            let slot = match cache.iter().position(|(known, _)| *known == index) {
-                Some(at) => cache.remove(at).1,
-                None => Arc::default(),
-            };
-            // The most recently used stands last.
-            if cache.len() >= KEPT {
-                cache.remove(0);
-            }
-            cache.push((index, Arc::clone(&slot)));
-            slot
-        };
-        slot.get_or_init(|| {
-            let mut buffer = Vec::new();
-            let lines = self.file.read(index, &mut buffer).map_err(|error| error.to_string())?;
-            Ok(self.decode(lines))
-        });
-        slot
-    }
-
-    fn decode(&self, lines: Lines<'_>) -> Vec<Part> {
-        let mut parts: Vec<Part> = Vec::new();
-        let mut scratch = Vec::new();
-        for (_, bytes) in lines {
-            let Some(line) = Line::parse(bytes) else {
-                if let Other::Lost { prefix, cpu, count } = Other::parse(bytes) {
-                    let chunk = self.part(&mut parts, prefix, cpu);
-                    chunk.lost.push(Lost { before: chunk.records.len(), count });
-                }
-                continue;
-            };
-            let ts = match (line.stamp, self.seconds) {
-                (Stamp::Count(ts), false) | (Stamp::Nanoseconds(ts), true) => ts,
-                _ => continue,
-            };
-            let body = Body::parse(line.body);
-            let mut pairs = Vec::new();
-            let variant = Variant::of(&body, &mut pairs);
-            let found = self.shapes.find(full_name(&body, &mut scratch), &variant);
-            let chunk = self.part(&mut parts, line.prefix, line.cpu);
-            let at = chunk.data.len();
-            let event = match found {
-                Some((index, shape)) => {
-                    super::encode::record(index + 1, shape, &line, body.text, &variant, &mut chunk.data);
-                    index
-                }
-                None => Record::UNKNOWN,
-            };
-            let len = chunk.data.len() - at;
-            chunk.records.push(Record { ts, at: at as u32, len: len as u32, event, flags: 0 });
+impl Starts {
+    /// Adds an offset, not below the last one.
+    pub(super) fn push(&mut self, offset: u32) {
+        let mut difference = offset.wrapping_sub(self.last);
+        self.last = offset;
+        while difference >= 0x80 {
+            self.bytes.push(difference as u8 | 0x80);
+            difference >>= 7;
         }
-        parts
+        self.bytes.push(difference as u8);
     }
 
-    fn part<'p>(&self, parts: &'p mut Vec<Part>, prefix: &[u8], cpu: u32) -> &'p mut Chunk {
-        let prefix = if self.one_buffer { &[] } else { prefix };
-        let at = match parts.iter().position(|part| part.cpu == cpu && *part.prefix == *prefix) {
-            Some(at) => at,
-            None => {
-                parts.push(Part { prefix: prefix.into(), cpu, chunk: Chunk::default() });
-                parts.len() - 1
+    /// All offsets.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let mut bytes = self.bytes.iter();
+        let mut at = 0_u32;
+        std::iter::from_fn(move || {
+            let mut shift = 0;
+            let mut difference = 0_u32;
+            loop {
+                let byte = *bytes.next()?;
+                difference |= u32::from(byte & 0x7f) << shift;
+                if byte < 0x80 {
+                    break;
+                }
+                shift = (shift + 7).min(28);
             }
-        };
-        &mut parts[at].chunk
+            at = at.wrapping_add(difference);
+            Some(at)
+        })
     }
 }
 
 /// The lines of one buffer and CPU.
 pub(super) struct TextStream {
     pub(super) shared: Arc<Shared>,
-    pub(super) prefix: Box<[u8]>,
-    pub(super) cpu: u32,
-    /// The chunks of the file that hold some.
-    pub(super) chunks: Vec<u32>,
+    pub(super) pieces: Vec<Piece>,
 }
 
 impl ChunkSource for TextStream {
     fn chunks(&self) -> usize {
-        self.chunks.len()
+        self.pieces.len()
     }
 
     fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()> {
         chunk.clear();
-        let Some(&number) = self.chunks.get(index) else { return Ok(()) };
-        let slot = self.shared.chunk(number as usize);
-        let parts = match slot.get() {
-            Some(Ok(parts)) => parts,
-            Some(Err(message)) => return Err(Error::new(ErrorKind::Io, message.clone())),
-            None => return Ok(()),
+        let Some(piece) = self.pieces.get(index) else { return Ok(()) };
+        let mut buffer = std::mem::take(&mut chunk.scratch);
+        let result = self.shared.file.fetch(piece.chunk as usize, &mut buffer).map(|start| {
+            let mut name = Vec::new();
+            for offset in piece.starts.iter() {
+                let rest = buffer.get(start + offset as usize..).unwrap_or(&[]);
+                self.shared.line(super::lines::first_line(rest), &mut name, chunk);
+            }
+        });
+        chunk.scratch = buffer;
+        result
+    }
+}
+
+impl Shared {
+    /// Adds what a line holds to `chunk`; `name` is scratch space.
+    fn line(&self, bytes: &[u8], name: &mut Vec<u8>, chunk: &mut Chunk) {
+        let Some(line) = Line::parse(bytes) else {
+            if let Other::Lost { count, .. } = Other::parse(bytes) {
+                chunk.lost.push(Lost { before: chunk.records.len(), count });
+            }
+            return;
         };
-        if let Some(part) = parts.iter().find(|part| part.cpu == self.cpu && part.prefix == self.prefix) {
-            chunk.data.extend_from_slice(&part.chunk.data);
-            chunk.records.extend_from_slice(&part.chunk.records);
-            chunk.lost.extend_from_slice(&part.chunk.lost);
-        }
-        Ok(())
+        let ts = match (line.stamp, self.seconds) {
+            (Stamp::Count(ts), false) | (Stamp::Nanoseconds(ts), true) => ts,
+            _ => return,
+        };
+        let body = Body::parse(line.body);
+        let mut pairs = Vec::new();
+        let variant = Variant::of(&body, &mut pairs);
+        let at = chunk.data.len();
+        let event = match self.shapes.find(full_name(&body, name), &variant) {
+            Some((index, shape)) => {
+                super::encode::record(index + 1, shape, &line, body.text, &variant, &mut chunk.data);
+                index
+            }
+            None => Record::UNKNOWN,
+        };
+        let len = chunk.data.len() - at;
+        chunk.records.push(Record { ts, at: at as u32, len: len as u32, event, flags: 0 });
     }
 }

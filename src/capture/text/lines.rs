@@ -26,57 +26,54 @@ impl TextFile {
         usize::try_from(self.source.len().div_ceil(self.chunk)).unwrap_or(usize::MAX)
     }
 
-    /// Reads a chunk into `buffer`.
-    pub(super) fn read<'b>(&self, index: usize, buffer: &'b mut Vec<u8>) -> Result<Lines<'b>> {
+    /// Reads a chunk into `buffer`, with what its last line may need more. Where the chunk starts in it: behind the
+    /// byte before, which tells whether a line starts right here.
+    pub(super) fn fetch(&self, index: usize, buffer: &mut Vec<u8>) -> Result<usize> {
         let len = self.source.len();
         let start = (index as u64).saturating_mul(self.chunk).min(len);
-        let limit = start.saturating_add(self.chunk).min(len);
-        // The byte before tells whether a line starts right here.
         let from = start.saturating_sub(1);
-        let to = limit.saturating_add(MAX_LINE).min(len);
+        let to = start.saturating_add(self.chunk).saturating_add(MAX_LINE).min(len);
         buffer.resize((to - from) as usize, 0);
         self.source.read_exact_at(buffer, from).map_err(|error| Error::io(&*self.path, "read", error).at(from))?;
-        let mut lines = Lines { bytes: buffer, base: from, at: 0, limit };
-        if start > 0 {
-            lines.skip_line();
+        Ok((start - from) as usize)
+    }
+
+    /// The lines of a chunk.
+    pub(super) fn read<'b>(&self, index: usize, buffer: &'b mut Vec<u8>) -> Result<Lines<'b>> {
+        let start = self.fetch(index, buffer)?;
+        let limit = usize::try_from(self.chunk).unwrap_or(usize::MAX).saturating_add(start);
+        let mut lines = Lines { bytes: buffer, start, at: 0, limit };
+        if index > 0 {
+            lines.at += first_line(lines.bytes).len() + 1;
         }
         Ok(lines)
     }
 }
 
-/// The lines that start in a chunk, with their byte offsets in the file.
-pub(super) struct Lines<'a> {
-    bytes: &'a [u8],
-    base: u64,
-    at: usize,
-    limit: u64,
+/// The bytes before the next line end.
+pub(super) fn first_line(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+    bytes.get(..end).unwrap_or(bytes)
 }
 
-impl<'a> Lines<'a> {
-    /// Goes behind the next line end.
-    fn skip_line(&mut self) {
-        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
-        self.at = rest.iter().position(|&byte| byte == b'\n').map_or(self.bytes.len(), |end| self.at + end + 1);
-    }
+/// The lines that start in a chunk, with their offsets from its start. One that is too long is cut.
+pub(super) struct Lines<'a> {
+    bytes: &'a [u8],
+    /// Where the chunk starts in `bytes`.
+    start: usize,
+    at: usize,
+    /// Where it ends.
+    limit: usize,
 }
 
 impl<'a> Iterator for Lines<'a> {
-    type Item = (u64, &'a [u8]);
+    type Item = (u32, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let offset = self.base + self.at as u64;
-        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty() && offset < self.limit)?;
-        let line = match rest.iter().position(|&byte| byte == b'\n') {
-            Some(end) => {
-                self.at += end + 1;
-                rest.get(..end)?
-            }
-            None => {
-                self.at = self.bytes.len();
-                // The last line of the file; or one that is too long, and is cut.
-                rest
-            }
-        };
-        Some((offset, line.strip_suffix(b"\r").unwrap_or(line)))
+        let at = self.at;
+        let rest = self.bytes.get(at..).filter(|rest| !rest.is_empty() && at < self.limit)?;
+        let line = first_line(rest);
+        self.at = at + line.len() + 1;
+        Some(((at - self.start) as u32, line))
     }
 }

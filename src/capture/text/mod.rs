@@ -20,7 +20,6 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,26 +62,22 @@ pub fn open_with_clock(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock
 fn open_chunked(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>, chunk: u64) -> Result<Capture> {
     let file = TextFile { source, path: path.into(), chunk };
     let mut facts = Facts::read(&file)?;
-    let one_buffer = check(&facts).map_err(|error| error.in_file(path))?;
+    check(&facts).map_err(|error| error.in_file(path))?;
     let seconds = facts.stamps[1] > facts.stamps[0];
     let info = info(&mut facts, seconds);
     let clock = clock.unwrap_or_else(|| if seconds { Clock::Other("unknown".into()) } else { Clock::X86Tsc });
     let (formats, shapes) = facts.discovery.finish();
-    let shared = Arc::new(Shared::new(file, shapes, seconds, one_buffer));
-    let mut streams: BTreeMap<(Box<[u8]>, u32), Vec<u32>> = BTreeMap::new();
-    for ((prefix, cpu), chunks) in facts.streams {
-        let prefix = if one_buffer { Box::default() } else { prefix };
-        streams.entry((prefix, cpu)).or_default().extend(chunks);
-    }
+    let shared = Arc::new(Shared { file, shapes, seconds });
+    // A name in front of all lines is that of a file, of some lines that of an instance.
+    let mut names: Vec<_> = facts.streams.keys().map(|(prefix, _)| prefix.clone()).collect();
+    names.dedup();
     let mut buffers: Vec<Buffer> = Vec::new();
-    for ((prefix, cpu), mut chunks) in streams {
-        chunks.sort_unstable();
-        chunks.dedup();
-        let name = String::from_utf8_lossy(&prefix).into_owned();
+    for ((prefix, cpu), pieces) in facts.streams {
+        let name = if names.len() > 1 { String::from_utf8_lossy(&prefix).into_owned() } else { String::new() };
         if buffers.last().is_none_or(|buffer| buffer.name != name) {
             buffers.push(Buffer { name, clock: clock.clone(), streams: Vec::new() });
         }
-        let source = TextStream { shared: Arc::clone(&shared), prefix, cpu, chunks };
+        let source = TextStream { shared: Arc::clone(&shared), pieces };
         if let Some(buffer) = buffers.last_mut() {
             buffer.streams.push(Stream { cpu, source: Box::new(source) });
         }
@@ -93,8 +88,8 @@ fn open_chunked(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>, chun
 
 const HINT: &str = "copy the file trace of tracefs, or the output of trace-cmd report";
 
-/// Whether the text is one that can be read, and if so whether names in front of lines are to be ignored.
-fn check(facts: &Facts) -> Result<bool> {
+/// Whether the text is one that can be read.
+fn check(facts: &Facts) -> Result<()> {
     if facts.events == 0 {
         if facts.tracer.as_deref() == Some(b"function_graph") {
             let message = "is text of the function_graph tracer, which does not name threads on its lines";
@@ -110,10 +105,8 @@ fn check(facts: &Facts) -> Result<bool> {
                 Error::format("holds no line of ftrace text, expected \"COMM-PID [CPU] TIME: EVENT: ...\"").hint(HINT)
             );
         }
-        return Ok(true);
+        return Ok(());
     }
-    let mut names: Vec<_> = facts.streams.keys().map(|(prefix, _)| &**prefix).collect();
-    names.dedup();
     let several_files = facts.files.iter().filter(|name| !name.is_empty()).count() > 1;
     if several_files {
         let list: Vec<_> = facts.files.iter().map(|name| String::from_utf8_lossy(name)).collect();
@@ -121,7 +114,7 @@ fn check(facts: &Facts) -> Result<bool> {
         let hint = "name the recordings themselves; or take one of them out: grep '^ *NAME: ' FILE > NAME.txt";
         return Err(Error::new(ErrorKind::Unsupported, message).hint(hint));
     }
-    Ok(names.len() <= 1)
+    Ok(())
 }
 
 fn info(facts: &mut Facts, seconds: bool) -> CaptureInfo {

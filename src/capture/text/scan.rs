@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::body::Body;
+use super::chunks::{Piece, Starts};
 use super::line::{Line, Other, Stamp};
 use super::lines::{Lines, TextFile};
 use super::shape::{Discovery, Variant, full_name};
@@ -15,8 +16,8 @@ use crate::error::Result;
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) discovery: Discovery,
-    /// By buffer name and CPU: the chunks that hold lines of it.
-    pub(super) streams: BTreeMap<(Box<[u8]>, u32), Vec<u32>>,
+    /// By buffer name and CPU: where its lines are.
+    pub(super) streams: BTreeMap<(Box<[u8]>, u32), Vec<Piece>>,
     /// The last comm of each thread.
     pub(super) comms: FxHashMap<i32, Box<[u8]>>,
     pub(super) tgids: FxHashMap<i32, i32>,
@@ -44,7 +45,10 @@ impl Facts {
         for group in (0..chunks).step_by(GROUP) {
             let parts: Vec<Result<Self>> = (group..chunks.min(group + GROUP))
                 .into_par_iter()
-                .map_init(Vec::new, |buffer, index| Ok(Self::of_chunk(index, file.read(index, buffer)?)))
+                .map_init(Vec::new, |buffer, index| {
+                    let base = (index as u64).saturating_mul(file.chunk);
+                    Ok(Self::of_chunk(index, base, file.read(index, buffer)?))
+                })
                 .collect();
             for part in parts {
                 all.merge(part?);
@@ -53,23 +57,23 @@ impl Facts {
         Ok(all)
     }
 
-    fn of_chunk(index: usize, lines: Lines<'_>) -> Self {
+    fn of_chunk(index: usize, base: u64, lines: Lines<'_>) -> Self {
         let mut facts = Self::default();
         let mut scratch = Vec::new();
-        let mut last: Option<(u32, &[u8])> = None;
-        for (offset, line) in lines {
-            let Some(line) = Line::parse(line) else {
-                facts.other(index, offset, Other::parse(line), line);
+        let mut streams: Vec<(&[u8], u32, Starts)> = Vec::new();
+        for (offset, bytes) in lines {
+            let Some(line) = Line::parse(bytes) else {
+                match Other::parse(bytes) {
+                    Other::Lost { prefix, cpu, .. } => starts(&mut streams, prefix, cpu).push(offset),
+                    other => facts.other(base + u64::from(offset), other, bytes),
+                }
                 continue;
             };
             facts.events += 1;
             if let Some(slot) = facts.stamps.get_mut(usize::from(matches!(line.stamp, Stamp::Nanoseconds(_)))) {
                 *slot += 1;
             }
-            if last != Some((line.cpu, line.prefix)) {
-                last = Some((line.cpu, line.prefix));
-                facts.stream(line.prefix, line.cpu, index);
-            }
+            starts(&mut streams, line.prefix, line.cpu).push(offset);
             if line.pid != 0
                 && line.comm != b"<...>"
                 && facts.comms.get(&line.pid).is_none_or(|known| **known != *line.comm)
@@ -84,20 +88,14 @@ impl Facts {
             let variant = Variant::of(&body, &mut pairs);
             facts.discovery.add(full_name(&body, &mut scratch), &variant);
         }
+        for (prefix, cpu, starts) in streams {
+            facts.streams.insert((prefix.into(), cpu), vec![Piece { chunk: index as u32, starts }]);
+        }
         facts
     }
 
-    fn stream(&mut self, prefix: &[u8], cpu: u32, chunk: usize) {
-        let chunks = self.streams.entry((prefix.into(), cpu)).or_default();
-        let chunk = chunk as u32;
-        if chunks.last() != Some(&chunk) {
-            chunks.push(chunk);
-        }
-    }
-
-    fn other(&mut self, chunk: usize, offset: u64, other: Other<'_>, line: &[u8]) {
+    fn other(&mut self, offset: u64, other: Other<'_>, line: &[u8]) {
         match other {
-            Other::Lost { prefix, cpu, .. } => self.stream(prefix, cpu, chunk),
             Other::Cpus { prefix, count } => {
                 self.cpus = self.cpus.max(count);
                 self.report = true;
@@ -105,7 +103,7 @@ impl Facts {
             }
             Other::Tracer(name) => self.tracer = Some(name.into()),
             Other::Entries { left, written } => self.overwritten += written.saturating_sub(left),
-            Other::Nothing => {}
+            Other::Lost { .. } | Other::Nothing => {}
             Other::Unknown => {
                 self.unknown += 1;
                 let start = line.get(..line.len().min(60)).unwrap_or(line);
@@ -133,6 +131,18 @@ impl Facts {
         self.unknown += later.unknown;
         self.first_unknown = self.first_unknown.take().or(later.first_unknown);
     }
+}
+
+/// The line starts of a stream.
+fn starts<'s, 'a>(streams: &'s mut Vec<(&'a [u8], u32, Starts)>, prefix: &'a [u8], cpu: u32) -> &'s mut Starts {
+    let at = match streams.iter().position(|(known, number, _)| *number == cpu && *known == prefix) {
+        Some(at) => at,
+        None => {
+            streams.push((prefix, cpu, Starts::default()));
+            streams.len() - 1
+        }
+    };
+    &mut streams[at].2
 }
 
 /// Chunks whose facts are held at once.

@@ -143,7 +143,7 @@ impl Metadata {
 }
 
 /// Lines of `0xADDRESS : "text"`, sorted by address.
-fn printk_formats(text: &str) -> Vec<(u64, Box<str>)> {
+pub(in crate::capture) fn printk_formats(text: &str) -> Vec<(u64, Box<str>)> {
     let line = |line: &str| {
         let (address, text) = line.split_once(" : ")?;
         let address = u64::from_str_radix(address.trim().trim_start_matches("0x"), 16).ok()?;
@@ -157,7 +157,7 @@ fn printk_formats(text: &str) -> Vec<(u64, Box<str>)> {
 }
 
 /// Lines of `PID COMM`; a comm may hold spaces.
-fn cmdlines(text: &str) -> Vec<(i32, Box<str>)> {
+pub(in crate::capture) fn cmdlines(text: &str) -> Vec<(i32, Box<str>)> {
     let line = |line: &str| {
         let (pid, comm) = line.trim_start().split_once(' ')?;
         Some((pid.parse().ok()?, comm.into()))

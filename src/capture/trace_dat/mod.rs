@@ -6,8 +6,8 @@
 mod buffers;
 mod compressed_pages;
 mod compression;
-mod metadata;
-mod notes;
+pub(super) mod metadata;
+pub(super) mod notes;
 mod options;
 mod section;
 mod time_shift;

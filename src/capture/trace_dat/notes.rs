@@ -7,7 +7,7 @@ const KEPT: usize = 100;
 
 /// Collects sentences for [`CaptureInfo::warnings`] and [`CaptureInfo::damaged`].
 #[derive(Default)]
-pub(super) struct Notes {
+pub(in crate::capture) struct Notes {
     warnings: Vec<String>,
     more_warnings: u64,
     damaged: Vec<String>,
@@ -16,17 +16,17 @@ pub(super) struct Notes {
 
 impl Notes {
     /// Something odd that cost no data.
-    pub(super) fn warn(&mut self, text: impl Into<String>) {
+    pub(in crate::capture) fn warn(&mut self, text: impl Into<String>) {
         push(&mut self.warnings, &mut self.more_warnings, text.into());
     }
 
     /// Data was lost or skipped.
-    pub(super) fn damaged(&mut self, text: impl Into<String>) {
+    pub(in crate::capture) fn damaged(&mut self, text: impl Into<String>) {
         push(&mut self.damaged, &mut self.more_damaged, text.into());
     }
 
     /// Moves everything into `info`.
-    pub(super) fn store(self, info: &mut CaptureInfo) {
+    pub(in crate::capture) fn store(self, info: &mut CaptureInfo) {
         let more = |list: &mut Vec<String>, more: u64| {
             if more > 0 {
                 list.push(format!("{more} more of this kind"));

@@ -49,7 +49,8 @@ fn tracks(world: &World) -> impl Iterator<Item = TrackDescriptor> {
             *flag = true;
         }
     }
-    world.tracks.iter().zip(is_parent).enumerate().map(|(index, (track, is_parent))| TrackDescriptor {
+    let shown = world.tracks.iter().zip(is_parent).enumerate().filter(|(_, (track, _))| !track.hidden);
+    shown.map(|(index, (track, is_parent))| TrackDescriptor {
         uuid: Some(uuid(TrackId(index as u32))),
         parent_uuid: track.parent.map(uuid),
         name: Some(track.name.clone()),

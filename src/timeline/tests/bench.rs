@@ -99,7 +99,7 @@ pub(super) fn guest_formats() -> FormatTable {
 }
 
 pub(super) fn vcpu(number: u32, thread: Option<i32>) -> VcpuSetup {
-    VcpuSetup { number, vcpu_id: Some(number), thread, segments: Vec::new(), description: String::new() }
+    VcpuSetup { number, vcpu_id: Some(number), thread, segments: Vec::new(), description: String::new(), hidden: false }
 }
 
 pub(super) fn vm(name: &str, vcpus: Vec<VcpuSetup>) -> VmSetup {
