@@ -20,6 +20,8 @@ use crate::time::{GuestTsc, HostTsc, TscOffset};
 pub(super) struct HostEvidence {
     /// By time, each with the vCPU thread that it is about.
     writes: Vec<(Option<i32>, Write)>,
+    /// The threads that wrote them.
+    writers: Vec<i32>,
     updates: Vec<(i32, Update)>,
     /// First kvm event of each vCPU thread.
     first_run: BTreeMap<i32, u64>,
@@ -65,7 +67,9 @@ impl HostEvidence {
             buffer,
         };
         let strangers = owners.iter().filter(|o| o.is_none()).count();
-        Self { writes: owners.into_iter().zip(writes.into_iter().map(write)).collect(), updates, first_run, strangers }
+        let writers = writes.iter().map(|(w, _)| w.tid).collect();
+        let writes = owners.into_iter().zip(writes.into_iter().map(write)).collect();
+        Self { writes, writers, updates, first_run, strangers }
     }
 
     /// The recorded writes of a vCPU, copies joined.
@@ -77,6 +81,39 @@ impl HostEvidence {
     /// The pvclock updates of a vCPU, by time: KVM makes them in the vCPU's own thread.
     pub(super) fn updates(&self, thread: i32) -> Vec<Update> {
         self.updates.iter().filter(|(tid, _)| *tid == thread).map(|(_, update)| *update).collect()
+    }
+
+    /// The process of debugfs snapshots that is the group's: it wrote for it, its offsets are those that the group's
+    /// vCPUs got last, or there is no other (`alone`: and no other VM).
+    pub(super) fn debugfs_pid(&self, group: &Group, facts: &Facts, alone: bool) -> Option<u32> {
+        let mut pids: Vec<u32> = facts.debugfs.iter().map(|d| d.pid).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        let of_group = |owner: &Option<i32>| group.vcpus.iter().any(|(_, thread)| Some(*thread) == *owner);
+        let wrote = self.writes.iter().zip(&self.writers).filter(|((owner, _), _)| of_group(owner));
+        let wrote: Vec<u32> = wrote.filter_map(|(_, tid)| u32::try_from(*tid).ok()).collect();
+        if let Some(pid) = pids.iter().find(|pid| wrote.contains(pid)) {
+            return Some(*pid);
+        }
+        let last = |thread: i32| self.writes.iter().rev().find(|(o, _)| *o == Some(thread)).map(|(_, w)| w.next);
+        let agrees = |pid: &u32| {
+            let mut seen = 0;
+            for (vcpu, thread) in &group.vcpus {
+                let Some(d) = facts.debugfs.iter().find(|d| d.pid == *pid && d.vcpu == *vcpu) else { continue };
+                match (last(*thread), d.offset) {
+                    (Some(last), Some(offset)) if last == offset => seen += 1,
+                    (Some(_), Some(_)) => return false,
+                    _ => {}
+                }
+            }
+            seen > 0
+        };
+        let fitting: Vec<u32> = pids.iter().copied().filter(agrees).collect();
+        match (fitting.as_slice(), pids.as_slice()) {
+            ([only], _) => Some(*only),
+            ([], [only]) if alone => Some(*only),
+            _ => None,
+        }
     }
 
     /// Whether the thread ran before its first recorded write.

@@ -204,6 +204,9 @@ fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize], warnings: 
         }
         let guessed: Vec<usize> = free.iter().copied().filter(|&g| !groups[g].firm).collect();
         let threads: Vec<(u32, i32)> = guessed.iter().flat_map(|&g| groups[g].vcpus.iter().copied()).collect();
+        if let Some(grown) = grow(trial, groups, free, &threads) {
+            return Ok(grown);
+        }
         if let Some(made) = trial.arrange(&Group::default(), &threads) {
             let left = threads.iter().filter(|v| !made.vcpus.contains(v)).map(|&(id, tid)| (tid, Some(id))).collect();
             guessed.iter().for_each(|&g| groups[g].vcpus.clear());
@@ -235,4 +238,23 @@ fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize], warnings: 
     let what = if fitting.is_empty() { "no VM's" } else { "more than one VM's" };
     let text = format!("the guest's events fit {what} run windows ({})", list.join("; "));
     Err(Error::new(ErrorKind::Evidence, text))
+}
+
+/// A VM of which some threads are known for sure may have more among those whose VM is a guess: their forks were lost.
+fn grow(trial: &Trial<'_>, groups: &mut [Group], free: &[usize], guessed: &[(u32, i32)]) -> Option<usize> {
+    for &g in free.iter().filter(|&&g| groups[g].firm) {
+        let known = &groups[g].vcpus;
+        let other = guessed.iter().filter(|(id, _)| known.iter().all(|(own, _)| own != id));
+        let threads: Vec<(u32, i32)> = known.iter().chain(other).copied().collect();
+        if threads.len() == known.len() {
+            continue;
+        }
+        let Some(found) = trial.arrange(&groups[g], &threads) else { continue };
+        let new: Vec<(u32, i32)> = found.vcpus.into_iter().filter(|v| !groups[g].vcpus.contains(v)).collect();
+        groups.iter_mut().filter(|group| !group.firm).for_each(|group| group.vcpus.retain(|v| !new.contains(v)));
+        groups[g].vcpus.extend(new);
+        groups[g].vcpus.sort_unstable();
+        return Some(g);
+    }
+    None
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::session::facts::Facts;
 use crate::session::survey::Survey;
 
 /// A VM as far as the host's capture alone shows it.
@@ -53,7 +52,7 @@ pub struct Announced {
 ///
 /// In order of trust: what was announced; one process (saved thread groups); one maker (sched_process_fork); the same
 /// last offset; neighbouring thread ids with ascending vcpu_ids.
-pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32>, facts: &Facts) -> Vec<Group> {
+pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut left: BTreeMap<i32, Option<u32>> = survey.threads.iter().map(|(tid, t)| (*tid, t.vcpu_id)).collect();
     for a in announced {
@@ -99,7 +98,6 @@ pub fn group(survey: &Survey, announced: &[Announced], tgids: &BTreeMap<i32, i32
         if group.name.is_none() && group.trace_id.is_none() {
             group.vcpus.sort_unstable();
         }
-        group.pid = group.pid.or_else(|| debugfs_pid(group, &last_offset, facts));
     }
     groups.sort_by_key(|g| g.vcpus.iter().map(|(_, tid)| *tid).min());
     groups
@@ -134,28 +132,6 @@ pub(super) fn neighbours(threads: &BTreeMap<i32, Option<u32>>) -> Vec<Group> {
     groups
 }
 
-/// The process whose debugfs offsets are those that the group's threads wrote last.
-fn debugfs_pid(group: &Group, last_offset: &BTreeMap<i32, u64>, facts: &Facts) -> Option<u32> {
-    let agrees = |pid: u32| {
-        let mut seen = 0;
-        for (vcpu, tid) in &group.vcpus {
-            let Some(d) = facts.debugfs.iter().find(|d| d.pid == pid && d.vcpu == *vcpu) else { continue };
-            match last_offset.get(tid) {
-                Some(&offset) if d.offset.is_none_or(|o| o.raw() == offset) => seen += 1,
-                Some(_) => return false,
-                None => {}
-            }
-        }
-        seen > 0
-    };
-    let mut pids: Vec<u32> = facts.debugfs.iter().map(|d| d.pid).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    let mut fitting = pids.into_iter().filter(|&pid| agrees(pid));
-    let first = fitting.next()?;
-    fitting.next().is_none().then_some(first)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,14 +150,14 @@ mod tests {
     fn forks_tell_vms_apart_whose_threads_interleave() {
         let mut survey = survey(&[(212, 0), (214, 1), (213, 0), (216, 1)]);
         survey.forks = [(212, 197), (214, 197), (213, 199), (216, 199)].into();
-        let groups = group(&survey, &[], &BTreeMap::new(), &Facts::default());
+        let groups = group(&survey, &[], &BTreeMap::new());
         assert_eq!(vcpus(&groups), [vec![(0, 212), (1, 214)], vec![(0, 213), (1, 216)]]);
         assert_eq!(groups.iter().map(|g| g.pid).collect::<Vec<_>>(), [Some(197), Some(199)]);
     }
 
     #[test]
     fn without_evidence_a_repeated_vcpu_id_begins_the_next_vm() {
-        let groups = group(&survey(&[(5, 0), (6, 1), (8, 0), (9, 1)]), &[], &BTreeMap::new(), &Facts::default());
+        let groups = group(&survey(&[(5, 0), (6, 1), (8, 0), (9, 1)]), &[], &BTreeMap::new());
         assert_eq!(vcpus(&groups), [vec![(0, 5), (1, 6)], vec![(0, 8), (1, 9)]]);
         assert_eq!(groups[0].pid, None);
     }
@@ -189,7 +165,7 @@ mod tests {
     #[test]
     fn what_was_announced_wins() {
         let announced = Announced { name: "web".into(), pid: None, trace_id: Some(7), vcpus: vec![(0, 6), (1, 5)] };
-        let groups = group(&survey(&[(5, 0), (6, 1)]), &[announced], &BTreeMap::new(), &Facts::default());
+        let groups = group(&survey(&[(5, 0), (6, 1)]), &[announced], &BTreeMap::new());
         assert_eq!(vcpus(&groups), [vec![(0, 6), (1, 5)]]);
         assert_eq!(groups[0].name.as_deref(), Some("web"));
     }

@@ -54,13 +54,18 @@ impl<'a> Machine<'a> {
         let mut groups = Vec::new();
         for host in &hosts {
             let tgids: BTreeMap<i32, i32> = host.capture.info.tgids.iter().copied().collect();
-            groups.extend(group(&host.survey, &announced(host, &clusters), &tgids, self.facts));
+            groups.extend(group(&host.survey, &announced(host, &clusters), &tgids));
         }
         known_pairs(self.captures, &mut clusters, &mut groups)?;
         let evidence = HostEvidence::new(&hosts, &offsets, &groups);
         if evidence.strangers > 0 {
             warnings.push(format!("{} offset writes are of no known vCPU and are not used", evidence.strangers));
         }
+        let alone = groups.len() == 1;
+        for group in groups.iter_mut().filter(|g| g.pid.is_none()) {
+            group.pid = evidence.debugfs_pid(group, self.facts, alone);
+        }
+        join_processes(&mut groups, &clusters);
         let side = HostSide {
             evidence,
             hosts: self.sources(),
@@ -160,6 +165,20 @@ fn vm(paired: Paired) -> Vm {
         reading_cycles,
     });
     Vm { name, pid, vcpus: vcpus.collect(), outer: None }
+}
+
+/// Two groups of one process are one VM whose threads nothing else joined, unless they have the same vCPUs.
+fn join_processes(groups: &mut [Group], clusters: &[Cluster]) {
+    for later in 1..groups.len() {
+        let (before, rest) = groups.split_at_mut(later);
+        let Some(group) = rest.first_mut().filter(|g| g.pid.is_some() && !g.firm) else { continue };
+        let clash = |g: &Group| g.vcpus.iter().any(|(id, _)| group.vcpus.iter().any(|(other, _)| other == id));
+        let Some(first) = before.iter_mut().find(|g| g.pid == group.pid && !clash(g)) else { continue };
+        if clusters.iter().all(|c| c.group != Some(later)) {
+            first.vcpus.append(&mut group.vcpus);
+            first.vcpus.sort_unstable();
+        }
+    }
 }
 
 /// The name of a VM; its process becomes known with it.

@@ -98,18 +98,25 @@ fn by_history(writes: &[Written], owners: &mut [Option<i32>], open: &mut Vec<(us
 
 /// The processes of VMs that were started one after the other have ids in the order of their threads.
 fn by_order(writes: &[Written], owners: &mut [Option<i32>], open: &[(usize, Vec<i32>)]) {
+    let mut found = Vec::new();
     for (index, candidates) in open {
         let w = writes[*index];
         let mut writers: Vec<i32> = open.iter().filter(|(_, c)| c == candidates).map(|(i, _)| writes[*i].tid).collect();
         writers.sort_unstable();
         writers.dedup();
-        let mut threads = candidates.clone();
+        // A thread for which another process writes is not this one's.
+        let others = |thread: &i32| {
+            let by = |i: usize| owners[i] == Some(*thread) && ![*thread, w.tid].contains(&writes[i].tid);
+            (0..writes.len()).any(|i| by(i) && !writers.contains(&writes[i].tid))
+        };
+        let mut threads: Vec<i32> = candidates.iter().copied().filter(|thread| !others(thread)).collect();
         threads.sort_unstable();
         if writers.len() == threads.len() {
             let rank = writers.partition_point(|&tid| tid < w.tid);
-            owners[*index] = threads.get(rank).copied();
+            found.push((*index, threads.get(rank).copied()));
         }
     }
+    found.into_iter().for_each(|(index, owner)| owners[index] = owner);
 }
 
 #[cfg(test)]
@@ -148,5 +155,8 @@ mod tests {
         assert_eq!(owners(&writes, &groups, &kin), [Some(21), Some(11)]);
         assert_eq!(owners(&writes, &groups, &Kin::default()), [Some(11), Some(21)]);
         assert_eq!(owners(&writes[..1], &groups, &Kin::default()), [None]);
+        // One that is known leaves the other.
+        let half = Kin { parents: [(21, 10)].into(), ..Kin::default() };
+        assert_eq!(owners(&writes, &groups, &half), [Some(21), Some(11)]);
     }
 }

@@ -142,10 +142,19 @@ impl Recorder {
                 self.vcpu_events(vm, vcpu, &mut events);
             }
         }
-        let in_hole = |e: &Event| !e.instance && world.lost.iter().any(|(r, cpu)| *cpu == e.cpu && r.contains(e.ts));
+        // What is lost at a CPU's very end, nobody is told of: such losses are not made.
+        let mut ends = std::collections::BTreeMap::new();
+        for event in &events {
+            let hit = world.lost.iter().any(|(range, cpu)| *cpu == event.cpu && range.contains(event.ts));
+            let end = ends.entry(event.cpu).or_insert(HostTsc::MIN);
+            *end = (*end).max(if hit || event.instance { HostTsc::MIN } else { event.ts });
+        }
+        let in_hole = |e: &Event| {
+            !e.instance && e.ts < ends[&e.cpu] && world.lost.iter().any(|(r, cpu)| *cpu == e.cpu && r.contains(e.ts))
+        };
         // The kernel tells of a loss only where it lost something.
         let lost: Vec<_> = (world.lost.iter())
-            .filter(|(range, cpu)| events.iter().any(|e| !e.instance && e.cpu == *cpu && range.contains(e.ts)))
+            .filter(|(range, cpu)| events.iter().any(|e| *cpu == e.cpu && range.contains(e.ts) && in_hole(e)))
             .collect();
         events.retain(|e| !in_hole(e));
         events.sort_by_key(|e| (e.cpu, e.ts));
