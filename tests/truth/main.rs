@@ -15,6 +15,7 @@ mod trace_dat_writer;
 mod world;
 
 mod against_trace_cmd;
+mod any;
 mod audit;
 mod histories;
 mod nested;
