@@ -8,7 +8,7 @@
 -- max_us     the longest
 -- off_cpu_ms the part of total_ms that the vCPU's thread was not on a CPU (preempted, waiting, halted, blocked)
 --
--- Example (two-vm, --span all): a vCPU 0 | interrupt | 8440 | 22931.186 | 2716.965 | 49847.805 | …
+-- Example (two-vm, --span all): a vCPU 0 | interrupt | 8440 | 22931.186 | 2716.965 | 49847.805 | 22039.914
 SELECT
   substr(track.name, length('Host state, ') + 1) AS vcpu,
   exits.name AS reason,

@@ -5,13 +5,13 @@
 -- handler are left out.
 --
 -- vcpu       VM and vCPU
--- injections with a handler in the next window
+-- injections how many had a handler in the next window
 -- mean_us    from the end of the exit (kvm_entry) to the begin of the handler
 -- max_us     the longest
--- from_exit_mean_us  the same from the begin of the exit, so with the host's part
+-- from_exit_mean_us  the mean from the begin of the exit, so with the host's part
 -- handler    the handler that was first most often
 --
--- Example (two-vm): see the test
+-- Example (two-vm): a vCPU 0 | 463 | 64.863 | 306.748 | 1575.915 | hrtimer tick_sched_timer
 WITH
   rows AS (
     SELECT state.id AS state, vcpu.id AS vcpu, substr(vcpu.name, 4) AS name

@@ -8,7 +8,8 @@
 -- cpu      the physical CPU
 -- longest  who ran longest meanwhile, and for how long
 --
--- Example (two-vm, --span all): b vCPU 1 | 78940520… | 136.416 | preempted by khugepaged [36] | … | 0 | khugepaged…
+-- Example (two-vm, --span all): b vCPU 1 | 78940520429 | 136.416 | preempted by khugepaged [36] | NULL | 0 |
+-- khugepaged [36] 128.628 ms
 SELECT
   substr(track.name, 4) AS vcpu,
   marks.ts AS start,

@@ -8,7 +8,7 @@
 -- handled_ms the host worked on one exit for at least --stall (100us unless given to convert)
 -- stolen     stolen_ms as a share of running_ms, in per cent
 --
--- Example (two-vm, --span all): a | init [181] | 862.212 | 390.75 | … | 45.3
+-- Example (two-vm, --span all): a | init [181] | 862.212 | 390.75 | 34.139 | 45.3
 WITH
   rows AS (
     SELECT id, substr(name, 4, instr(name, ' vCPU ') - 4) AS vm FROM track WHERE name GLOB 'VM * vCPU *'

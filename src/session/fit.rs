@@ -163,7 +163,10 @@ pub(super) fn fit_pairs(
         let found = match (open.as_slice(), free.as_slice()) {
             // One VM and one guest: nothing to choose, and the audit tells if it is wrong.
             ([_], [only]) => *only,
-            _ => choose(&trial, groups, &free, &mut warnings).map_err(|e| e.in_file(path).hint(candidates(groups)))?,
+            _ => choose(&trial, groups, &free, &mut warnings).map_err(|e| match e.kind() {
+                ErrorKind::Evidence => e.in_file(path).hint(candidates(groups)),
+                _ => e,
+            })?,
         };
         trial.settle(&mut groups[found]);
         groups[found].firm = true;
@@ -228,6 +231,8 @@ fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize], warnings: 
             return Ok(*g);
         }
     }
+    // A score that an interruption cut short says nothing about the guest.
+    trial.monitor.check()?;
     let list: Vec<String> = scores
         .iter()
         .map(|&(g, (inside, checked))| {

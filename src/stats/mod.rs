@@ -40,7 +40,8 @@ pub struct VmStats {
     pub task_wakeups: Waits,
 }
 
-/// Where a guest task's time went. `running_ns` is at least the sum of the other three: the rest is not known.
+/// Where a guest task's time went. `running_ns` is at least the sum of the other three: the rest is
+/// the guest's own halts, as in a paravirtual lock, and what is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TaskStats {
     /// "comm `[pid]`".

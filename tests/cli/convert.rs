@@ -149,3 +149,24 @@ fn an_unknown_extension_is_wrong_usage() {
     assert!(done.stderr.contains("hint: end it in .pftrace or .json"), "{}", done.stderr);
     assert!(scratch.names().is_empty());
 }
+
+#[test]
+fn compressed_output_holds_the_same_bytes() {
+    use std::io::Read;
+    let scratch = Scratch::new();
+    let written = |name: &str, options: &[&str]| {
+        let (capture, out) = (fixture("two-vm"), scratch.text(name));
+        let mut all = vec!["convert", &capture, "--span", "all", "-o", &out];
+        all.extend(options);
+        succeeds(all);
+        std::fs::read(out).expect("an output")
+    };
+    let plain = written("o.pftrace", &[]);
+    let packed = written("o.pftrace.gz", &[]);
+    assert!(packed == written("p.pftrace", &["--compress", "--threads", "3"]));
+    let mut unpacked = Vec::new();
+    flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut unpacked).expect("gzip");
+    assert!(unpacked == plain);
+    // 711,518 events.
+    assert!(packed.len() < 711_518 * 8, "{}", packed.len());
+}

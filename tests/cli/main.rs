@@ -13,6 +13,7 @@ mod open;
 mod picture;
 mod print;
 mod run;
+mod second_opinion;
 mod sql;
 mod stats;
 #[path = "../support/trace_processor.rs"]

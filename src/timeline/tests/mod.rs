@@ -5,4 +5,5 @@ mod checks;
 mod guest;
 mod host_state;
 mod marks;
+mod observe;
 mod property;

@@ -1,0 +1,109 @@
+//! `trace-cmd report` reads the same files: the same events, on the same CPUs, at the same raw stamps.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use kvm_timeline::capture::{self, Chunk};
+
+use crate::run::fixture;
+
+/// Per buffer and CPU: (stamp, event name) in file order.
+type Events = BTreeMap<(String, u32), Vec<(u64, String)>>;
+
+/// What `trace-cmd report` prints; `None` where it is not installed, which CI does not forgive.
+fn trace_cmd(file: &str) -> Option<Events> {
+    let child = Command::new("trace-cmd")
+        .args(["report", "-t", "-R", "-N", "--raw-ts", "-i", file])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "no trace-cmd, and CI is set: {error}");
+            let _ = writeln!(std::io::stderr(), "SKIPPED a check against trace-cmd report: {error}");
+            return None;
+        }
+    };
+    let mut events = Events::new();
+    for line in BufReader::new(child.stdout.take().expect("a pipe")).split(b'\n') {
+        let line = line.expect("readable");
+        let line = String::from_utf8_lossy(&line);
+        if let Some((key, event)) = parse(&line) {
+            events.entry(key).or_default().push(event);
+        }
+    }
+    assert!(child.wait().expect("it ends").success());
+    Some(events)
+}
+
+/// `[BUFFER:] COMM-PID [CPU] STAMP: EVENT: …`
+fn parse(line: &str) -> Option<((String, u32), (u64, String))> {
+    let open = line.match_indices('[').map(|(i, _)| i).find(|&i| {
+        let digits = line[i + 1..].bytes().take_while(u8::is_ascii_digit).count();
+        digits >= 3 && line[i + 1 + digits..].starts_with(']')
+    })?;
+    let (head, tail) = line.split_at(open);
+    let (cpu, rest) = tail[1..].split_once(']')?;
+    let (stamp, rest) = rest.split_once(':')?;
+    let (name, _) = rest.trim_start().split_once(':')?;
+    // An instance's lines begin with its name; a comm may hold colons, but no name of an instance has a space behind.
+    let buffer = head.trim_start().split_once(": ").map_or("", |(buffer, _)| buffer.trim());
+    Some(((buffer.to_owned(), cpu.parse().ok()?), (stamp.trim().parse().ok()?, name.to_owned())))
+}
+
+fn ours(file: &str) -> Events {
+    let capture = capture::open(file).expect("a capture");
+    let mut events = Events::new();
+    let mut chunk = Chunk::default();
+    for buffer in &capture.buffers {
+        for stream in &buffer.streams {
+            let list = events.entry((buffer.name.clone(), stream.cpu)).or_default();
+            for index in 0..stream.source.chunks() {
+                chunk.clear();
+                stream.source.read(index, &mut chunk).expect("readable");
+                list.extend(chunk.records.iter().map(|record| {
+                    let format = capture.formats.get(record.event).expect("a format");
+                    (record.ts, format.name.to_string())
+                }));
+            }
+        }
+    }
+    events
+}
+
+fn agree(name: &str, total: usize) {
+    let file = fixture(name);
+    let Some(theirs) = trace_cmd(&file) else { return };
+    let ours = ours(&file);
+    assert_eq!(ours.values().map(Vec::len).sum::<usize>(), total, "{name}");
+    let keys = |events: &Events| events.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&ours), keys(&theirs), "{name}");
+    for (key, list) in &ours {
+        let other = &theirs[key];
+        let first = list.iter().zip(other).position(|(a, b)| a != b);
+        assert!(first.is_none() && list.len() == other.len(), "{name} {key:?}: {first:?} {}", list.len());
+    }
+}
+
+#[test]
+fn a_host_with_an_instance() {
+    agree("two-vm/host.dat", 629_653);
+}
+
+#[test]
+fn guests() {
+    agree("two-vm/guest-a.dat", 37_468);
+    agree("unstable/guest-a.dat", 24_647);
+}
+
+#[test]
+fn a_clock_that_jumps_back() {
+    agree("tsc-write/guest-a.dat", 185_146);
+}
+
+#[test]
+fn a_host_with_lost_events() {
+    agree("overwritten/host.dat", 108_681);
+}
