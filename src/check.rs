@@ -271,7 +271,9 @@ fn feedback(session: &Session) -> Vec<String> {
     let mut options = Vec::new();
     for vm in &session.vms {
         for vcpu in &vm.vcpus {
-            for s in vcpu.history.segments.iter().filter(|s| s.source == Source::Inferred) {
+            // A clock constant is not an offset, and no option takes it.
+            let other_clock = vcpu.note.as_deref().is_some_and(|note| note.starts_with("clock "));
+            for s in vcpu.history.segments.iter().filter(|s| s.source == Source::Inferred && !other_clock) {
                 options.push(format!("--offset {}/{}={}", vm.name, vcpu.number, s.offset.signed()));
             }
         }

@@ -31,6 +31,17 @@ pub struct Update {
 }
 
 impl Params {
+    /// A clock that counts nanoseconds from TSC 0 on at `hz` cycles per second, to a few parts in 10^10. `None` for a rate
+    /// that no TSC has.
+    pub fn at_rate(hz: u64) -> Option<Self> {
+        let shift = (0..16)
+            .find(|shift| (1_000_000_000_u128 << 32) / (u128::from(hz.max(1)) << shift) <= u128::from(u32::MAX))?;
+        let hz = u128::from(hz) << shift;
+        let mul = ((1_000_000_000_u128 << 32) + hz / 2).checked_div(hz)?;
+        let mul = u32::try_from(mul).ok().filter(|&mul| mul > 0)?;
+        Some(Self { tsc_timestamp: GuestTsc::MIN, system_time: 0, mul, shift })
+    }
+
     /// kvm-clock at `tsc`, modulo 2^64. A TSC before `tsc_timestamp` is a huge distance, for the guest as well.
     pub fn ns(&self, tsc: GuestTsc) -> u64 {
         let distance = tsc.get().wrapping_sub(self.tsc_timestamp.get());

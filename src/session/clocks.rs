@@ -5,11 +5,12 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::capture::{Capture, Clock};
-use crate::clock::history::{Change, Evidence, Given, History, InferredOffset};
+use crate::clock::history::{Change, Evidence, Given, History, InferredOffset, Source};
 use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer_vm};
 use crate::clock::mapping::Step;
 use crate::clock::place::{Track, tracks};
-use crate::clock::pvclock::{self, ClockSample, Update};
+use crate::clock::pvclock::{self, ClockSample, Params, Update};
+use crate::clock::rate::TscRate;
 use crate::clock::scaling::{HostRange, Scaling};
 use crate::clock::windows::Windows;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +23,7 @@ use crate::session::request::Request;
 use crate::session::runs::{Host, windows};
 use crate::session::samples::{StreamSample, Tried, inside_and_checked, sample, sound};
 use crate::session::survey::Survey;
-use crate::time::RawStamp;
+use crate::time::{HostTsc, RawStamp, TscOffset};
 
 /// Chunks per stream that are looked at to see whose run windows a guest fits.
 pub(super) const FIT_CHUNKS: usize = 3;
@@ -113,7 +114,10 @@ impl Pairing {
                 ignore_recorded: side.request.ignore_recorded_offsets,
             };
             let evidence = evidence(&side.evidence, group, vcpu_id, thread, &extra);
-            let updates = side.evidence.updates(thread);
+            let updates = match side.request.ignore_recorded_offsets {
+                true => Vec::new(),
+                false => side.evidence.updates(thread),
+            };
             let scaling = known_scaling(&evidence);
             let history = History::build(&evidence);
             pairing.vcpus.push(PairedVcpu {
@@ -232,11 +236,13 @@ impl Pairing {
         if self.vcpus.iter().all(|v| v.updates.is_empty()) {
             let cycles = |vcpu: usize, _: &Guest<'_>| tracks(&self.vcpus[vcpu].history);
             let (inside, checked) = self.score_by(side, &[*guest], FIT_CHUNKS, &cycles, monitor)?;
-            return Err(unusable(if checked > 0 && inside * 10 >= checked * 9 {
-                "its stamps are TSC cycles, whatever it says"
-            } else {
-                "the host has no kvm_pvclock_update events"
-            }));
+            if checked > 0 && inside * 10 >= checked * 9 {
+                return Err(unusable("its stamps are TSC cycles, whatever it says"));
+            }
+            let known = self.assume_rate(side);
+            if !known {
+                return Err(unusable("the host has no kvm_pvclock_update events, and nothing tells the TSC rate"));
+            }
         }
         let all = side.windows(monitor)?;
         let samples = sample(guest.capture, guest.survey, INFER_CHUNKS, |cpu| self.vcpu_of_cpu(cpu).is_some())?;
@@ -255,6 +261,20 @@ impl Pairing {
         self.vcpus.iter_mut().for_each(|v| v.note = Some(note.clone()));
         self.constants.push((clock.to_owned(), constant, inference.hull.width().div_ceil(2)));
         Ok(())
+    }
+
+    /// Without pvclock updates, a guest's clock is taken to run at the host's rate, on the host's TSC itself. Whether
+    /// something tells that rate.
+    fn assume_rate(&mut self, side: &HostSide<'_>) -> bool {
+        let stored = side.hosts.iter().find_map(|(capture, _)| capture.info.tsc2nsec);
+        let stored = stored.and_then(|t| TscRate::from_mult_shift(t.mult, t.shift)).map(TscRate::hz);
+        let hz = stored.or(side.request.tsc_hz).or(side.facts.log_tsc_hz);
+        let Some(params) = hz.and_then(Params::at_rate) else { return false };
+        for v in &mut self.vcpus {
+            v.updates = vec![Update { at: HostTsc::MIN, params }];
+            v.history = History::constant(TscOffset::default(), Scaling::NONE, Source::Inferred, 0);
+        }
+        true
     }
 
     /// (inside, checked) over at most `chunks` chunks of each guest stream.

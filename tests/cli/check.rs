@@ -60,6 +60,16 @@ fn guests_on_kvm_clock_are_placed_and_said_to_be_inferred() {
 }
 
 #[test]
+fn guests_on_kvm_clock_are_placed_by_their_rate_alone() {
+    // Nothing that was recorded about the clocks is used but the TSC rate.
+    let report = json(["check", "--json", "--infer", "--tsc-hz", "2596116000", &fixture("kvmclock")]);
+    assert_eq!(report["verdict"], "consistent", "{report:#}");
+    let (inside, checked) = sums(&report);
+    assert_eq!(checked, 65_818 + 61_537);
+    assert!(inside * 1000 >= checked * 999, "{inside} of {checked}");
+}
+
+#[test]
 fn withheld_offsets_are_inferred_around_the_truth() {
     let report = json(["check", "--json", "--infer", &fixture("two-vm")]);
     assert_eq!(report["verdict"], "consistent", "{report:#}");
