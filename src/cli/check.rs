@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use clap::ValueEnum;
 
 use super::Exit;
-use super::inputs::{InputArgs, warn};
-use super::output::print;
-use super::progress::{Progress, stop_flag};
+use super::exit::printable;
+use super::inputs::{InputArgs, report_inputs};
+use super::output::{json, print};
+use super::progress::Progress;
 use crate::check::{CheckReport, Verdict, check};
-use crate::error::{Error, ErrorKind, Result};
-use crate::monitor::Monitor;
+use crate::error::Result;
 use crate::report::share;
 
 #[derive(Debug, clap::Args)]
@@ -49,31 +49,20 @@ impl From<VerdictArg> for Verdict {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
-    let stop = stop_flag();
     let progress = Progress::new(quiet);
-    let tick = |events| progress.tick(events);
-    let monitor = Monitor { tick: &tick, stop: &stop };
-    let session = args.inputs.open(&progress, &monitor)?;
+    let session = args.inputs.open(&progress)?;
     progress.stage("checking");
-    let report = check(&session, &monitor)?;
+    let report = check(&session, &progress.monitor())?;
     progress.clear();
-    warn(quiet, &report.warnings);
-    warn(quiet, &report.damaged);
+    let done = report_inputs(quiet, &report.warnings, &report.damaged);
     if args.json {
-        let mut json = serde_json::to_string_pretty(&report)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the audit: {e}")))?;
-        json.push('\n');
-        print(&json)?;
+        print(&json("the audit", &report)?)?;
     } else {
-        print(&table(&report))?;
+        print(&printable(&table(&report)))?;
     }
     // Without a guest event there is nothing that could be wrong, and nothing that was shown.
     let reached = report.verdict.is_some_and(|v| v >= args.require.into());
-    Ok(match (reached, report.damaged.is_empty()) {
-        (false, _) => Exit::Failed,
-        (true, false) => Exit::Damaged,
-        (true, true) => Exit::Done,
-    })
+    Ok(if reached { done } else { Exit::Failed })
 }
 
 fn table(report: &CheckReport) -> String {

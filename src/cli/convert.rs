@@ -6,15 +6,14 @@ use clap::ValueEnum;
 
 use super::Exit;
 use super::filters::FilterArgs;
-use super::inputs::{InputArgs, say, warn};
+use super::inputs::{InputArgs, report_inputs, say};
 use super::open::OpenArgs;
-use super::output::{Output, write_all};
-use super::progress::{Progress, stop_flag};
+use super::output::{Output, json, write_all};
+use super::progress::Progress;
 use crate::convert::{ConvertOptions, Span, convert};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::Format;
 use crate::filter::nanoseconds;
-use crate::monitor::Monitor;
 use crate::timeline::setup::{DrawOptions, Flows, Group};
 
 #[derive(Debug, clap::Args)]
@@ -148,31 +147,24 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
         return Err(Error::new(ErrorKind::Usage, "--open needs a file, and the output is stdout")
             .hint("name a file with -o, such as -o /tmp/trace.pftrace"));
     }
-    let stop = stop_flag();
     let progress = Progress::new(quiet);
-    let tick = |events| progress.tick(events);
-    let monitor = Monitor { tick: &tick, stop: &stop };
-    let session = args.inputs.open(&progress, &monitor)?;
-    let selection = args.filters.select(&session, args.span.into(), &monitor)?;
+    let session = args.inputs.open(&progress)?;
+    let selection = args.filters.select(&session, args.span.into(), &progress.monitor())?;
     // Created after the inputs were opened: wrong inputs leave no trace in the output's directory.
     let mut output = Output::create(&args.output)?;
     progress.stage("writing");
-    let report = convert(&session, &selection, &options, &mut |bytes| output.write(bytes), &monitor)?;
+    let report = convert(&session, &selection, &options, &mut |bytes| output.write(bytes), &progress.monitor())?;
     output.finish()?;
     progress.clear();
     if let Some(path) = &args.report {
-        let mut json = serde_json::to_vec_pretty(&report)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the report: {e}")))?;
-        json.push(b'\n');
-        write_all(path, &json)?;
+        write_all(path, json("the report", &report)?.as_bytes())?;
     }
-    warn(quiet, &report.warnings);
-    warn(quiet, &report.damaged);
+    let done = report_inputs(quiet, &report.warnings, &report.damaged);
     say(quiet, &report.summary());
     let lost = report.inputs.iter().any(|i| i.events_lost + i.losses_uncounted > 0);
     if args.open {
-        args.opening.serve(&args.opening.bind(&args.output)?, &args.output, &stop, quiet)?;
+        args.opening.serve(&args.opening.bind(&args.output)?, &args.output, progress.stop(), quiet)?;
     }
     let strict = args.strict && (lost || !report.events.not_placed.is_empty());
-    Ok(if !report.damaged.is_empty() || strict { Exit::Damaged } else { Exit::Done })
+    Ok(if strict { Exit::Damaged } else { done })
 }

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::exit::printable;
+use super::exit::{Exit, printable};
 use super::progress::Progress;
 use crate::error::{Error, ErrorKind, Result};
-use crate::monitor::Monitor;
 use crate::session::Session;
 use crate::session::request::{GuestSpec, OffsetSpec, Request};
 
@@ -58,10 +57,10 @@ fn size(text: &str) -> std::result::Result<u64, String> {
 
 impl InputArgs {
     /// Opens and surveys everything that was named.
-    pub(super) fn open(&self, progress: &Progress, monitor: &Monitor<'_>) -> Result<Session> {
+    pub(super) fn open(&self, progress: &Progress) -> Result<Session> {
         let request = self.request()?;
         progress.stage("reading");
-        Session::open(&request, monitor)
+        Session::open(&request, &progress.monitor())
     }
 
     /// The options as the library takes them.
@@ -91,8 +90,15 @@ pub(super) fn say(quiet: bool, text: &str) {
     }
 }
 
+/// Says what a person should know of the inputs, and whether part of them was damaged.
+pub(super) fn report_inputs(quiet: bool, warnings: &[String], damaged: &[String]) -> Exit {
+    warn(quiet, warnings);
+    warn(quiet, damaged);
+    if damaged.is_empty() { Exit::Done } else { Exit::Damaged }
+}
+
 /// One line per warning.
-pub(super) fn warn(quiet: bool, warnings: &[String]) {
+fn warn(quiet: bool, warnings: &[String]) {
     for warning in warnings {
         say(quiet, &format!("warning: {warning}\n"));
     }

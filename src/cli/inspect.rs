@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::Exit;
-use super::inputs::{InputArgs, say, warn};
-use super::output::{print, write_all};
-use super::progress::{Progress, stop_flag};
+use super::exit::printable;
+use super::inputs::{InputArgs, report_inputs, say};
+use super::output::{json, print, write_all};
+use super::progress::Progress;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inspect::{inspect, text};
-use crate::monitor::Monitor;
 use crate::session::manifest;
 
 #[derive(Debug, clap::Args)]
@@ -24,35 +24,20 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
-    let stop = stop_flag();
     let progress = Progress::new(quiet);
-    let tick = |events| progress.tick(events);
-    let monitor = Monitor { tick: &tick, stop: &stop };
     let request = args.inputs.request()?;
     let directory = if args.write_manifest { Some(manifest_directory(&request.paths)?) } else { None };
     progress.stage("reading");
-    let (found, session) = inspect(&request, &monitor)?;
+    let (found, session) = inspect(&request, &progress.monitor())?;
     progress.clear();
-    warn(quiet, &found.warnings);
-    warn(quiet, &found.damaged);
-    print(&if args.json {
-        let mut json = serde_json::to_string_pretty(&found)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the inspection: {e}")))?;
-        json.push('\n');
-        json
-    } else {
-        super::exit::printable(&text(&found))
-    })?;
+    let done = report_inputs(quiet, &found.warnings, &found.damaged);
+    print(&if args.json { json("the inspection", &found)? } else { printable(&text(&found)) })?;
     if let (Some(directory), Some(session)) = (directory, &session) {
         let path = directory.join(manifest::FILE_NAME);
         write_all(&path, manifest::write(session, &request, directory)?.as_bytes())?;
         say(quiet, &format!("{} written\n", path.display()));
     }
-    Ok(match (session.is_some(), found.damaged.is_empty()) {
-        (false, _) => Exit::Failed,
-        (true, false) => Exit::Damaged,
-        (true, true) => Exit::Done,
-    })
+    Ok(if session.is_some() { done } else { Exit::Failed })
 }
 
 /// Where the manifest goes; refused before anything is read.

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Exit;
-use super::inputs::{InputArgs, warn};
-use super::output::print;
-use super::progress::{Progress, stop_flag};
+use super::exit::printable;
+use super::inputs::{InputArgs, report_inputs};
+use super::output::{json, print};
+use super::progress::Progress;
 use crate::convert::segment_reports;
-use crate::error::{Error, ErrorKind, Result};
-use crate::monitor::Monitor;
+use crate::error::Result;
 use crate::report::SegmentReport;
 use crate::session::Session;
 use crate::stats::quoted;
@@ -38,26 +38,20 @@ struct Row {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
-    let stop = stop_flag();
     let progress = Progress::new(quiet);
-    let tick = |events| progress.tick(events);
-    let monitor = Monitor { tick: &tick, stop: &stop };
-    let session = args.inputs.open(&progress, &monitor)?;
+    let session = args.inputs.open(&progress)?;
     progress.clear();
-    warn(quiet, &session.all_warnings());
+    let done = report_inputs(quiet, &session.all_warnings(), &session.damaged());
     let rows = rows(&session);
     let text = if args.json {
-        let mut json = serde_json::to_string_pretty(&rows)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the offsets: {e}")))?;
-        json.push('\n');
-        json
+        json("the offsets", &rows)?
     } else if args.csv {
         csv(&rows)
     } else {
-        table(&rows)
+        printable(&table(&rows))
     };
     print(&text)?;
-    Ok(Exit::Done)
+    Ok(done)
 }
 
 fn rows(session: &Session) -> Vec<Row> {

@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// An output that is written beside its final place and renamed at the end.
 pub(super) enum Output {
@@ -83,4 +84,12 @@ pub(super) fn write_all(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Prints a result to stdout.
 pub(super) fn print(text: &str) -> Result<()> {
     write_all(Path::new("-"), text.as_bytes())
+}
+
+/// A result as JSON, with the line end that a text file has.
+pub(super) fn json(what: &str, value: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {what}: {e}")))?;
+    text.push('\n');
+    Ok(text)
 }

@@ -7,33 +7,44 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shows how many events have gone by.
+use crate::monitor::Monitor;
+
+/// Shows how many events have gone by, and hears of Ctrl-C.
 pub(super) struct Progress {
     bar: ProgressBar,
+    tick: Box<dyn Fn(u64) + Sync>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Progress {
+    /// At most one per run: it sets the handler of Ctrl-C and SIGTERM.
     pub(super) fn new(quiet: bool) -> Self {
-        if quiet || !std::io::stderr().is_terminal() {
-            return Self { bar: ProgressBar::hidden() };
+        let shown = !quiet && std::io::stderr().is_terminal();
+        let bar = if shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        if shown {
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {human_pos} events, {per_sec}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
         }
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {human_pos} events, {per_sec}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self { bar }
+        let counted = bar.clone();
+        Self { bar, tick: Box::new(move |events| counted.inc(events)), stop: stop_flag() }
+    }
+
+    /// What the work reports to.
+    pub(super) fn monitor(&self) -> Monitor<'_> {
+        Monitor { tick: &self.tick, stop: &self.stop }
+    }
+
+    /// Raised by Ctrl-C and SIGTERM.
+    pub(super) fn stop(&self) -> &AtomicBool {
+        &self.stop
     }
 
     /// Names what is being done and starts counting again.
     pub(super) fn stage(&self, name: &'static str) {
         self.bar.reset();
         self.bar.set_message(name);
-    }
-
-    /// Counts events.
-    pub(super) fn tick(&self, events: u64) {
-        self.bar.inc(events);
     }
 
     /// Removes the line.

@@ -2,12 +2,12 @@
 
 use super::Exit;
 use super::convert::SpanArg;
+use super::exit::printable;
 use super::filters::FilterArgs;
-use super::inputs::{InputArgs, warn};
-use super::output::print;
-use super::progress::{Progress, stop_flag};
-use crate::error::{Error, ErrorKind, Result};
-use crate::monitor::Monitor;
+use super::inputs::{InputArgs, report_inputs};
+use super::output::{json, print};
+use super::progress::Progress;
+use crate::error::Result;
 use crate::stats::{csv, stats, text};
 
 #[derive(Debug, clap::Args)]
@@ -28,27 +28,19 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
-    let stop = stop_flag();
     let progress = Progress::new(quiet);
-    let tick = |events| progress.tick(events);
-    let monitor = Monitor { tick: &tick, stop: &stop };
-    let session = args.inputs.open(&progress, &monitor)?;
+    let session = args.inputs.open(&progress)?;
     progress.stage("summing up");
-    let selection = args.filters.select(&session, args.span.into(), &monitor)?;
-    let stats = stats(&session, &selection, &monitor)?;
+    let selection = args.filters.select(&session, args.span.into(), &progress.monitor())?;
+    let stats = stats(&session, &selection, &progress.monitor())?;
     progress.clear();
-    warn(quiet, &session.all_warnings());
-    let damaged = session.damaged();
-    warn(quiet, &damaged);
+    let done = report_inputs(quiet, &session.all_warnings(), &session.damaged());
     print(&if args.json {
-        let mut json = serde_json::to_string_pretty(&stats)
-            .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the statistics: {e}")))?;
-        json.push('\n');
-        json
+        json("the statistics", &stats)?
     } else if args.csv {
         csv(&stats)
     } else {
-        text(&stats)
+        printable(&text(&stats))
     })?;
-    Ok(if damaged.is_empty() { Exit::Done } else { Exit::Damaged })
+    Ok(done)
 }

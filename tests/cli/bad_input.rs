@@ -90,3 +90,30 @@ fn wrong_usage_is_2() {
     assert_eq!(kvm_timeline(["--help"]).code, 0);
     assert_eq!(kvm_timeline(["--version"]).code, 0);
 }
+
+#[test]
+fn damage_is_3_for_every_subcommand() {
+    let scratch = Scratch::new();
+    let dir = scratch.path("damaged");
+    fs::create_dir(&dir).expect("created");
+    fs::copy(fixture("unstable/guest-a.dat"), dir.join("guest-a.dat")).expect("copied");
+    // In the event data, behind the metadata.
+    let mut host = fs::read(fixture("unstable/host.dat")).expect("read");
+    let place = host.len() - 200_000;
+    host[place..place + 64].fill(0xff);
+    fs::write(dir.join("host.dat"), &host).expect("written");
+    let dir = dir.display().to_string();
+    let out = scratch.text("o.pftrace");
+    for args in [
+        vec!["convert", &dir, "-o", &out],
+        vec!["check", "--require", "wrong", &dir],
+        vec!["offsets", &dir],
+        vec!["stats", &dir],
+        vec!["print", &dir],
+        vec!["inspect", &dir],
+    ] {
+        let done = kvm_timeline(&args);
+        assert_eq!(done.code, 3, "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains("host.dat: CPU "), "{args:?}: {}", done.stderr);
+    }
+}
