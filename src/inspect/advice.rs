@@ -55,7 +55,7 @@ pub(super) fn of_session(session: &Session) -> Vec<Advice> {
         match input.role {
             Role::Host => host(session, &input.capture, &input.survey, &mut missing),
             Role::Guest(_) => guest(&input.capture, &input.survey, &mut missing),
-            Role::Offsets => {}
+            Role::Offsets | Role::Nobody => {}
         }
     }
     for (index, vm) in session.vms.iter().enumerate() {

@@ -25,7 +25,7 @@ pub fn lanes<'a>(session: &'a Session, selection: &Selection) -> Lanes<'a> {
     let mut all = Lanes { lanes: Vec::new(), roles: Vec::new(), inputs: Vec::new() };
     let plain_ns = session.streams.is_empty();
     for (index, input) in session.inputs.iter().enumerate() {
-        if matches!(input.role, Role::Guest(_)) {
+        if matches!(input.role, Role::Guest(_) | Role::Nobody) {
             continue;
         }
         for found in &input.survey.streams {

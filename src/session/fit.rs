@@ -140,7 +140,10 @@ pub(super) fn fit_pairs(
     monitor: &Monitor<'_>,
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    let open: Vec<usize> = (0..clusters.len()).filter(|&c| clusters[c].group.is_none()).collect();
+    let open: Vec<usize> = (0..clusters.len())
+        .filter(|&c| clusters[c].group.is_none())
+        .filter(|&c| clusters[c].files.iter().any(|&f| captures[f].survey.events() > 0))
+        .collect();
     let taken: Vec<usize> = clusters.iter().filter_map(|c| c.group).collect();
     for &g in &taken {
         // Threads that the user named are in the user's order.

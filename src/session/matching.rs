@@ -141,6 +141,7 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let role = |index: usize| match role_of.get(&index) {
         Some(&vm) => Role::Guest(vm),
         None if roles.offsets.contains(&index) => Role::Offsets,
+        None if roles.guests.iter().any(|(guest, _)| *guest == index) => Role::Nobody,
         None => Role::Host,
     };
     let inputs = captures
@@ -148,6 +149,9 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
         .enumerate()
         .map(|(index, o)| Input { role: role(index), capture: o.capture, survey: o.survey, beside: o.beside })
         .collect();
+    let nobody = |i: &&Input| i.role == Role::Nobody;
+    let inputs: Vec<Input> = inputs;
+    warnings.extend(inputs.iter().filter(nobody).map(|i| format!("{}: holds no event", i.capture.path.display())));
     let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, left_out, manifests, warnings };
     session.sort_vms();
     Ok(session)

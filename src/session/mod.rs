@@ -53,6 +53,8 @@ pub enum Role {
     Offsets,
     /// A guest's, index into [`Session::vms`].
     Guest(usize),
+    /// A guest's without a single event, so that nothing tells whose.
+    Nobody,
 }
 
 impl Role {
@@ -61,7 +63,7 @@ impl Role {
         match self {
             Self::Host => "host",
             Self::Offsets => "offsets",
-            Self::Guest(_) => "guest",
+            Self::Guest(_) | Self::Nobody => "guest",
         }
     }
 }

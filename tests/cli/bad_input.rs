@@ -39,17 +39,20 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
-fn a_truncated_guest_is_drawn_as_far_as_it_goes() {
+fn a_guest_cut_before_its_events_leaves_the_rest() {
     let scratch = Scratch::new();
     let dir = scratch.path("cut");
     fs::create_dir(&dir).expect("created");
     fs::copy(fixture("two-vm/host.dat"), dir.join("host.dat")).expect("copied");
+    fs::copy(fixture("two-vm/guest-b.dat"), dir.join("guest-b.dat")).expect("copied");
     let whole = fs::read(fixture("two-vm/guest-a.dat")).expect("read");
-    // Cut within the event data, behind the metadata.
+    // Cut within the event data; what says where a CPU's data lies stands behind it.
     fs::write(dir.join("guest-a.dat"), &whole[..whole.len() - 60_000]).expect("written");
     let done = convert(&dir.display().to_string(), &scratch);
-    assert!(done.code == 3 || done.code == 1, "{}: {}", done.code, done.stderr);
-    assert!(done.stderr.contains("guest-a.dat"), "{}", done.stderr);
+    assert_eq!(done.code, 3, "{}", done.stderr);
+    assert!(done.stderr.contains("guest-a.dat: holds no event"), "{}", done.stderr);
+    assert!(done.stderr.contains("44397 of 44397 guest events inside"), "{}", done.stderr);
+    assert!(scratch.path("o.pftrace").exists());
 }
 
 #[test]

@@ -35,6 +35,7 @@ pub fn write(session: &Session, request: &Request, root: &Path) -> Result<String
         let role = match input.role {
             Role::Host => (FileRole::Host, None),
             Role::Offsets => (FileRole::Offsets, None),
+            Role::Nobody => (FileRole::Ignore, None),
             Role::Guest(vm) => (FileRole::Guest, session.vms.get(vm).map(|vm| vm.name.clone())),
         };
         named.insert(path, role);
