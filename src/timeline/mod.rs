@@ -35,9 +35,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-pub use self::outcome::{
-    Counts, ExitTotals, Offender, Outcome, RanInstead, RunCheck, Stall, StateTimes, TaskTimes, VcpuOutcome,
-};
+pub use self::outcome::{Counts, ExitTotals, Outcome, RanInstead, RunCheck, Stall, StateTimes, TaskTimes, VcpuOutcome};
 
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
@@ -126,7 +124,7 @@ impl Timeline {
         let host_by_number: FxHashMap<u32, usize> =
             hosts.iter().enumerate().map(|(i, host)| (host.number, i)).collect();
         let vcpus: Vec<Vcpu> = (layout.vcpus.iter().enumerate())
-            .map(|(i, rows)| vcpu(i, rows, find_vcpu(&setup, rows.vm, rows.vcpu), setup.rate, &mut canvas))
+            .map(|(i, rows)| vcpu(i, rows, find_vcpu(&setup, rows.vm, rows.vcpu), &mut canvas))
             .collect();
         let host_role = if setup.vms.is_empty() { Role::LoneHost } else { Role::Host };
         let (streams, recordings) = streams(&setup, host_role, &host_by_number, &vcpus, &mut hosts);
@@ -348,13 +346,7 @@ fn find_vcpu(setup: &Setup, vm: u32, vcpu: u32) -> Option<&setup::VcpuSetup> {
     setup.vms.get(vm as usize)?.vcpus.get(vcpu as usize)
 }
 
-fn vcpu(
-    index: usize,
-    rows: &layout::VcpuRows,
-    setup: Option<&setup::VcpuSetup>,
-    rate: TscRate,
-    canvas: &mut Canvas,
-) -> Vcpu {
+fn vcpu(index: usize, rows: &layout::VcpuRows, setup: Option<&setup::VcpuSetup>, canvas: &mut Canvas) -> Vcpu {
     Vcpu {
         me: index as u32,
         vm: rows.vm,
@@ -365,7 +357,7 @@ fn vcpu(
         state_track: rows.state,
         events_track: rows.events,
         marks: Marks::default(),
-        check: Checker::new(rate),
+        check: Checker::new(),
         mode: Mode::Unknown,
         off: Off::No,
         entered: false,

@@ -1,7 +1,7 @@
 //! What a run of the timeline found, besides what it drew.
 
 use super::drawing::Batch;
-pub use super::run_check::{Offender, RunCheck};
+pub use super::run_check::RunCheck;
 use crate::time::TraceNs;
 
 /// What [`super::Timeline::finish`] hands back.

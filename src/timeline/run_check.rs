@@ -1,7 +1,4 @@
-//! The check of the mapping: a guest can record events only while its vCPU runs.
-
-use crate::clock::rate::TscRate;
-use crate::time::{HostTsc, TraceNs};
+//! The check of the mapping, as events go by: a guest can record events only while its vCPU runs.
 
 /// How many guest events lie inside their vCPU's run windows, between `kvm_entry` and `kvm_exit`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,17 +7,6 @@ pub struct RunCheck {
     pub checked: u64,
     /// Those inside.
     pub inside: u64,
-    /// The event outside that is farthest from a run window.
-    pub worst: Option<Offender>,
-}
-
-/// A guest event outside its vCPU's run windows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offender {
-    /// When.
-    pub at: TraceNs,
-    /// Nanoseconds to the nearest run window.
-    pub distance_ns: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,21 +21,18 @@ enum State {
     Out,
 }
 
-/// Events of one gap between run windows whose distance is computed; further ones of the gap are only counted.
+/// Events of one gap between run windows whose times are remembered; further ones are only counted.
 const MAX_GAP: usize = 4096;
 
 /// Follows one vCPU.
 pub(super) struct Checker {
-    rate: TscRate,
     state: State,
-    checked: u64,
-    inside: u64,
-    worst: Option<(u64, u64)>,
+    found: RunCheck,
     /// Events before the first kvm event, and the earliest of them.
     first: (u64, u64),
     /// The last exit, if one is known.
     exit: Option<u64>,
-    /// Events since then.
+    /// Events since then that are outside, as far as is known.
     gap: Vec<u64>,
     /// How many more there were, and the first of them.
     more: (u64, u64),
@@ -60,13 +43,10 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn new(rate: TscRate) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            rate,
             state: State::First,
-            checked: 0,
-            inside: 0,
-            worst: None,
+            found: RunCheck::default(),
             first: (0, 0),
             exit: None,
             gap: Vec::new(),
@@ -90,13 +70,13 @@ impl Checker {
         }
         match self.state {
             State::Running => {
-                self.checked += 1;
-                self.inside += 1;
+                self.found.checked += 1;
+                self.found.inside += 1;
             }
             State::Out => {
-                self.checked += 1;
+                self.found.checked += 1;
                 if self.exit == Some(tsc) {
-                    self.inside += 1;
+                    self.found.inside += 1;
                 } else if self.gap.len() < MAX_GAP {
                     self.gap.push(tsc);
                 } else {
@@ -116,24 +96,20 @@ impl Checker {
     /// The vCPU enters guest mode.
     pub(super) fn entry(&mut self, tsc: u64) {
         if self.state == State::First {
-            self.checked += self.first.0;
-            if self.first.0 > 0 && tsc.saturating_sub(self.first.1) <= self.slack {
-                self.inside += self.first.0;
-            } else if self.first.0 > 0 {
-                self.offend(self.first.1, tsc.saturating_sub(self.first.1));
-            }
+            self.settle_first(tsc.saturating_sub(self.first.1) <= self.slack);
         }
-        self.close_gap(Some(tsc));
+        let lasting = self.gap.iter().filter(|&&event| tsc.saturating_sub(event) <= self.slack).count();
+        self.found.inside += lasting as u64;
+        self.close_gap();
         self.state = State::Running;
     }
 
     /// The vCPU leaves guest mode.
     pub(super) fn exit(&mut self, tsc: u64) {
         if self.state == State::First {
-            self.checked += self.first.0;
-            self.inside += self.first.0;
+            self.settle_first(true);
         }
-        self.close_gap(None);
+        self.close_gap();
         self.exit = Some(tsc);
         self.state = State::Out;
     }
@@ -141,11 +117,7 @@ impl Checker {
     /// The vCPU's thread works in the host; it has not been in guest mode since the last known event.
     pub(super) fn in_host(&mut self) {
         if self.state == State::First {
-            // Their distance is that to the first entry, which comes.
-            self.checked += self.first.0;
-            if self.first.0 > 0 {
-                self.gap.push(self.first.1);
-            }
+            self.settle_first(false);
             self.state = State::Out;
         } else if self.state == State::Unknown {
             self.exit = None;
@@ -156,7 +128,7 @@ impl Checker {
     /// Host events were lost.
     pub(super) fn lost(&mut self) {
         if self.state != State::First {
-            self.close_gap(None);
+            self.close_gap();
             self.state = State::Unknown;
         }
     }
@@ -166,51 +138,28 @@ impl Checker {
         if self.state != State::Out {
             return;
         }
-        let before = self.gap.len();
-        self.gap.retain(|&tsc| tsc < since);
-        let mut unknown = (before - self.gap.len()) as u64;
-        if self.more.1 >= since {
-            unknown += self.more.0;
-        }
-        self.checked -= unknown;
-        self.close_gap(None);
+        let remembered = self.gap.iter().filter(|&&event| event >= since).count() as u64;
+        let counted = if self.more.1 >= since { self.more.0 } else { 0 };
+        self.found.checked -= remembered + counted;
+        self.close_gap();
         self.state = State::Unknown;
     }
 
-    fn close_gap(&mut self, entry: Option<u64>) {
-        for index in 0..self.gap.len() {
-            let tsc = self.gap[index];
-            if entry.is_some_and(|entry| entry.saturating_sub(tsc) <= self.slack) {
-                self.inside += 1;
-                continue;
-            }
-            let before = self.exit.map(|exit| tsc.saturating_sub(exit));
-            let after = entry.map(|entry| entry.saturating_sub(tsc));
-            if let Some(distance) = before.into_iter().chain(after).min() {
-                self.offend(tsc, distance);
-            }
-        }
+    /// The first kvm event tells where the events before it were.
+    fn settle_first(&mut self, inside: bool) {
+        let (events, _) = std::mem::take(&mut self.first);
+        self.found.checked += events;
+        self.found.inside += if inside { events } else { 0 };
+    }
+
+    fn close_gap(&mut self) {
         self.gap.clear();
         self.more = (0, 0);
     }
 
-    fn offend(&mut self, tsc: u64, distance: u64) {
-        if self.worst.is_none_or(|(_, worst)| distance > worst) {
-            self.worst = Some((tsc, distance));
-        }
-    }
-
     /// What was found.
-    pub(super) fn finish(mut self) -> RunCheck {
-        self.close_gap(None);
-        RunCheck {
-            checked: self.checked,
-            inside: self.inside,
-            worst: self.worst.map(|(tsc, distance)| Offender {
-                at: self.rate.ns(HostTsc::new(tsc)),
-                distance_ns: self.rate.ns(HostTsc::new(distance)).get(),
-            }),
-        }
+    pub(super) fn finish(self) -> RunCheck {
+        self.found
     }
 }
 
@@ -218,48 +167,45 @@ impl Checker {
 mod tests {
     use super::*;
 
-    fn checker() -> Checker {
-        Checker::new(TscRate::UNKNOWN)
+    fn of(checked: u64, inside: u64) -> RunCheck {
+        RunCheck { checked, inside }
     }
 
     #[test]
     fn windows_include_their_ends() {
-        let mut check = checker();
+        let mut check = Checker::new();
         check.entry(100);
         [100, 150, 200].into_iter().for_each(|tsc| check.guest_event(tsc));
         check.exit(200);
         [200, 203, 290, 300].into_iter().for_each(|tsc| check.guest_event(tsc));
         check.entry(300);
-        let found = check.finish();
-        assert_eq!((found.checked, found.inside), (7, 5));
-        // 290 is 10 from the entry at 300; 203 is 3 from the exit at 200.
-        assert_eq!(found.worst, Some(Offender { at: TraceNs::new(290), distance_ns: 10 }));
+        // 203 and 290 are outside.
+        assert_eq!(check.finish(), of(7, 5));
     }
 
     #[test]
     fn the_first_kvm_event_tells_what_was_before_it() {
-        let mut ran = checker();
+        let mut ran = Checker::new();
         ran.guest_event(5);
         ran.exit(10);
-        assert_eq!(ran.finish(), RunCheck { checked: 1, inside: 1, worst: None });
+        assert_eq!(ran.finish(), of(1, 1));
 
-        let mut did_not = checker();
+        let mut did_not = Checker::new();
         [5, 6].into_iter().for_each(|tsc| did_not.guest_event(tsc));
         did_not.entry(10);
-        let worst = Some(Offender { at: TraceNs::new(5), distance_ns: 5 });
-        assert_eq!(did_not.finish(), RunCheck { checked: 2, inside: 0, worst });
+        assert_eq!(did_not.finish(), of(2, 0));
 
-        let mut host = checker();
+        let mut host = Checker::new();
         host.guest_event(5);
         host.in_host();
         host.guest_event(7);
         host.entry(10);
-        assert_eq!(host.finish(), RunCheck { checked: 2, inside: 0, worst });
+        assert_eq!(host.finish(), of(2, 0));
     }
 
     #[test]
     fn a_reading_that_lasts_into_a_window_is_inside() {
-        let mut check = checker();
+        let mut check = Checker::new();
         check.limit((10, 1000), 3);
         check.entry(100);
         check.exit(200);
@@ -267,25 +213,24 @@ mod tests {
         [201, 296, 297].into_iter().for_each(|tsc| check.guest_event(tsc));
         check.entry(300);
         [9, 1001].into_iter().for_each(|tsc| check.guest_event(tsc));
-        let worst = Some(Offender { at: TraceNs::new(296), distance_ns: 4 });
-        assert_eq!(check.finish(), RunCheck { checked: 3, inside: 1, worst });
+        assert_eq!(check.finish(), of(3, 1));
     }
 
     #[test]
     fn nothing_is_claimed_after_a_loss() {
-        let mut check = checker();
+        let mut check = Checker::new();
         check.entry(1);
         check.guest_event(2);
         check.lost();
         check.guest_event(3);
         check.exit(4);
         check.guest_event(4);
-        assert_eq!(check.finish(), RunCheck { checked: 2, inside: 2, worst: None });
+        assert_eq!(check.finish(), of(2, 2));
     }
 
     #[test]
     fn a_loss_takes_back_what_was_said_of_a_vcpu_that_was_out() {
-        let mut check = checker();
+        let mut check = Checker::new();
         check.entry(1);
         check.exit(10);
         [12, 20, 30].into_iter().for_each(|tsc| check.guest_event(tsc));
@@ -294,7 +239,6 @@ mod tests {
         check.guest_event(45);
         check.entry(50);
         check.guest_event(51);
-        let worst = Some(Offender { at: TraceNs::new(12), distance_ns: 2 });
-        assert_eq!(check.finish(), RunCheck { checked: 2, inside: 1, worst });
+        assert_eq!(check.finish(), of(2, 1));
     }
 }
