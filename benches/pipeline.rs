@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use kvm_timeline::capture::{Chunk, Record};
 use kvm_timeline::clock::stamps::MapStamps;
-use kvm_timeline::convert::{ConvertOptions, Span, convert, interpret};
+use kvm_timeline::convert::{ConvertOptions, convert, interpret};
 use kvm_timeline::export::Format;
-use kvm_timeline::filter::Selection;
 use kvm_timeline::monitor::Monitor;
 use kvm_timeline::pipeline::lanes::lanes;
+use kvm_timeline::selection::{Selection, Span};
 use kvm_timeline::session::Session;
 use kvm_timeline::session::request::Request;
 use kvm_timeline::timeline::setup::DrawOptions;

@@ -7,7 +7,6 @@ use crate::clock::history::{Segment, Source};
 use crate::clock::scaling::HostRange;
 use crate::error::Result;
 use crate::export::{Format, gzip};
-use crate::filter::{Selection, recorded};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
@@ -15,20 +14,12 @@ use crate::pipeline::{Consumer, run};
 use crate::report::{
     EventReport, InputReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport, VmReport,
 };
+use crate::selection::{Selection, recorded};
 use crate::session::{Role, Session, Vcpu};
 use crate::time::HostTsc;
 use crate::timeline::drawing::{Batch, FieldSource};
 use crate::timeline::setup::{DrawOptions, SegmentSetup, Setup, VcpuSetup, VmSetup};
 use crate::timeline::{Outcome, Stall, Timeline};
-
-/// How much of the host's trace is drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
-    /// From 100 ms before the first to 100 ms after the last guest event; everything where there is no guest event.
-    Guests,
-    /// Everything.
-    All,
-}
 
 /// What to write and how.
 #[derive(Clone, Debug)]
@@ -43,9 +34,6 @@ pub struct ConvertOptions {
 
 /// Items per batch: large enough that interned strings weigh little, small enough to spread over threads.
 const BATCH_ITEMS: usize = 8192;
-
-/// Host time drawn before and after the guests' recordings, in nanoseconds.
-const MARGIN_NS: u64 = 100_000_000;
 
 struct Draw {
     timeline: Timeline,
@@ -170,17 +158,6 @@ fn timeline(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: D
         vcpu.map_or(0, |v| v.reading_cycles.saturating_sub(1))
     });
     timeline
-}
-
-/// The host time that is drawn.
-pub fn drawn_span(session: &Session, span: Span) -> HostRange {
-    let (Span::Guests, Some(guests)) = (span, session.guest_span()) else { return HostRange::ALL };
-    let hz = session.rate.hz.unwrap_or(1_000_000_000);
-    let margin = u64::try_from(u128::from(hz) * u128::from(MARGIN_NS) / 1_000_000_000).unwrap_or(u64::MAX);
-    HostRange {
-        first: HostTsc::new(guests.first.get().saturating_sub(margin)),
-        last: HostTsc::new(guests.last.get().saturating_add(margin)),
-    }
 }
 
 /// What the timeline must know beforehand.

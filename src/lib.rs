@@ -14,6 +14,7 @@ pub mod open;
 pub mod pipeline;
 pub mod print;
 pub mod report;
+pub mod selection;
 pub mod session;
 pub mod stats;
 pub mod time;

@@ -10,10 +10,11 @@ use super::inputs::{InputArgs, report_inputs, say};
 use super::open::OpenArgs;
 use super::output::{Output, json, write_all};
 use super::progress::Progress;
-use crate::convert::{ConvertOptions, Span, convert};
+use crate::convert::{ConvertOptions, convert};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::Format;
 use crate::filter::nanoseconds;
+use crate::selection::Span;
 use crate::timeline::setup::{DrawOptions, Flows, Group};
 
 #[derive(Debug, clap::Args)]

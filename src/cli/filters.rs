@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use crate::convert::Span;
 use crate::error::Result;
-use crate::filter::{Around, EventPattern, Filter, Selection, TimeSpec, VcpuSpec};
+use crate::filter::{Around, Filter, TimeSpec, VcpuSpec};
 use crate::monitor::Monitor;
+use crate::selection::{EventPattern, Selection, Span};
 use crate::session::Session;
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! Windows around the events that match a pattern, from a scan of everything.
 
-use super::{Around, Selection, first_at, machine};
+use super::{Around, first_at};
 use crate::capture::Record;
 use crate::clock::rate::TscRate;
 use crate::clock::scaling::HostRange;
@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::pipeline::lanes::lanes;
 use crate::pipeline::{Consumer, run};
+use crate::selection::{Selection, machine};
 use crate::session::Session;
 use crate::time::HostTsc;
 

@@ -1,25 +1,18 @@
-//! What of a session is wanted: which events, which vCPUs, which times.
-//!
-//! A [`Filter`] is what a user asks for; [`Filter::select`] finds out what that means in a session. Events that are not
-//! wanted are dropped before anything looks at them, and counted as filtered: a picture without `sched_switch` has no
-//! tasks and no preemption either.
+//! What a user asks for: which events, which vCPUs, which times. [`Filter::select`] finds out what that means in a
+//! session.
 
 mod around;
-mod glob;
 mod time;
 
 use std::str::FromStr;
 
-pub use glob::EventPattern;
 pub use time::{TimeSpec, first_at, nanoseconds};
 
-use crate::capture::Capture;
 use crate::clock::scaling::HostRange;
-use crate::convert::{Span, drawn_span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
+use crate::selection::{EventPattern, Selection, Span, machine, recorded};
 use crate::session::{Session, Vm};
-use crate::time::HostTsc;
 
 /// What a user wants to see; the default is everything.
 #[derive(Clone, Debug, Default)]
@@ -89,70 +82,6 @@ impl FromStr for Around {
                 .hint("write PATTERN,WINDOW such as kvm:kvm_write_tsc_offset,5ms")
         })?;
         Ok(Self { pattern: pattern.parse()?, window_ns })
-    }
-}
-
-/// What a filter means in one session.
-#[derive(Clone, Debug)]
-pub struct Selection {
-    /// Wanted host time of the host's events: sorted, disjoint.
-    pub host: Vec<HostRange>,
-    /// Wanted host time of the guests' events: sorted, disjoint.
-    pub guests: Vec<HostRange>,
-    /// Per VM and vCPU: whether it is wanted.
-    pub vcpus: Vec<Vec<bool>>,
-    events: Vec<EventPattern>,
-    exclude: Vec<EventPattern>,
-}
-
-impl Selection {
-    /// Everything within `span`.
-    pub fn all(session: &Session, span: Span) -> Self {
-        Self::within(session, drawn_span(session, span))
-    }
-
-    /// All guest events, and the host's within `span`.
-    pub fn within(session: &Session, span: HostRange) -> Self {
-        Self {
-            host: vec![span],
-            guests: vec![HostRange::ALL],
-            vcpus: session.vms.iter().map(|vm| vec![true; vm.vcpus.len()]).collect(),
-            events: Vec::new(),
-            exclude: Vec::new(),
-        }
-    }
-
-    /// From the first to the last wanted moment of the host.
-    pub fn span(&self) -> HostRange {
-        match (self.host.first(), self.host.last()) {
-            (Some(first), Some(last)) => HostRange { first: first.first, last: last.last },
-            // Nothing is wanted at all.
-            _ => HostRange::at(HostTsc::MIN),
-        }
-    }
-
-    /// Whether every event of the guests' recordings is wanted, as far as their vCPUs are.
-    pub fn has_all_of_guests(&self) -> bool {
-        self.events.is_empty() && self.exclude.is_empty() && self.guests == [HostRange::ALL]
-    }
-
-    /// Whether a vCPU is wanted.
-    pub fn wants(&self, vm: usize, vcpu: usize) -> bool {
-        self.vcpus.get(vm).and_then(|vcpus| vcpus.get(vcpu)).copied().unwrap_or(true)
-    }
-
-    /// Per event of the capture, which was recorded on `machine`: whether it is left out.
-    pub(crate) fn unwanted_events(&self, capture: &Capture, machine: &str) -> Vec<bool> {
-        let any = |patterns: &[EventPattern], system: &str, event: &str| {
-            patterns.iter().any(|pattern| pattern.matches(machine, system, event))
-        };
-        let formats = capture.formats.events().iter();
-        formats
-            .map(|f| {
-                let wanted = self.events.is_empty() || any(&self.events, &f.system, &f.name);
-                !wanted || any(&self.exclude, &f.system, &f.name)
-            })
-            .collect()
     }
 }
 
@@ -229,12 +158,6 @@ fn find_vm<'a>(session: &'a Session, name: &str) -> Result<&'a Vm> {
     })
 }
 
-/// The host time of everything that was recorded.
-pub(crate) fn recorded(session: &Session) -> Option<HostRange> {
-    let known = [session.host_span(), session.guest_span()].into_iter().flatten();
-    known.reduce(|a, b| HostRange { first: a.first.min(b.first), last: a.last.max(b.last) })
-}
-
 fn exists(session: &Session, pattern: &EventPattern) -> Result<()> {
     let found = session.inputs.iter().any(|input| {
         let machine = machine(session, input.role);
@@ -245,12 +168,4 @@ fn exists(session: &Session, pattern: &EventPattern) -> Result<()> {
     }
     Err(Error::new(ErrorKind::Usage, format!("no event of the captures matches `{}`", pattern.text()))
         .hint("patterns are SYSTEM:EVENT such as kvm:* or sched:sched_switch, or host/SYSTEM:EVENT, VM/SYSTEM:EVENT"))
-}
-
-/// What a machine is called in patterns and in text.
-pub(crate) fn machine(session: &Session, role: crate::session::Role) -> &str {
-    match role {
-        crate::session::Role::Guest(vm) => session.vms.get(vm).map_or("?", |vm| &vm.name),
-        _ => "host",
-    }
 }

@@ -3,8 +3,8 @@
 use crate::capture::Capture;
 use crate::clock::scaling::HostRange;
 use crate::clock::stamps::{HostStamps, MapStamps, UnrelatedStamps};
-use crate::filter::{Selection, machine};
 use crate::pipeline::lane::{Lane, LaneChunk, Strangers};
+use crate::selection::{Selection, machine};
 use crate::session::survey::StreamSurvey;
 use crate::session::{Input, Role, Session, is_tsc};
 use crate::time::HostTsc;

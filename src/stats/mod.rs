@@ -8,9 +8,9 @@ pub use table::{csv, quoted, text};
 
 use crate::convert::interpret;
 use crate::error::Result;
-use crate::filter::Selection;
 use crate::monitor::Monitor;
 use crate::report::{StallReport, TscReport};
+use crate::selection::Selection;
 use crate::session::Session;
 use crate::timeline::{ExitTotals, StateTimes, TaskTimes};
 
