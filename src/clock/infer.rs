@@ -153,6 +153,36 @@ pub fn constrain(range: OffsetRange, scaling: Scaling, causes: &[(GuestTsc, Orde
     })
 }
 
+/// Fewer readings than this say nothing: some are of a deadline that was written again meanwhile.
+const LEAST_READINGS: usize = 16;
+
+impl Inference {
+    /// Narrows the hull by readings of the guest's TSC that were made just before a host time.
+    ///
+    /// Each is a lower bound of the offset, and the highest is nearly exact: nothing but the time between the reading and
+    /// its stamp is missing. Readings outside the hull are mistaken, and of those inside one in two hundred may be.
+    #[must_use]
+    pub fn with_readings(mut self, scaling: Scaling, readings: &[(GuestTsc, HostTsc)]) -> Self {
+        let above = |&(guest, host): &(GuestTsc, HostTsc)| {
+            let exact = guest.get().wrapping_sub(scaling.guest(host, TscOffset::default()).get());
+            exact.wrapping_sub(self.hull.lo.raw())
+        };
+        let mut bounds: Vec<(u64, (GuestTsc, HostTsc))> =
+            readings.iter().map(|r| (above(r), *r)).filter(|(above, _)| *above <= self.hull.width()).collect();
+        if bounds.len() < LEAST_READINGS {
+            return self;
+        }
+        bounds.sort_unstable_by_key(|(above, _)| std::cmp::Reverse(*above));
+        let (_, (guest, host)) = bounds[bounds.len() / 200];
+        if let Some(hull) = constrain(self.hull, scaling, &[(guest, Order::NotAfter, host)]) {
+            self.ranges = self.ranges.iter().filter_map(|range| range.intersect(hull)).collect();
+            self.hull = hull;
+            self.estimate = hull.lo;
+        }
+        self
+    }
+}
+
 /// How well a mapping from stamps to host time fits windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Score {

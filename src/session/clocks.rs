@@ -23,7 +23,7 @@ use crate::session::request::Request;
 use crate::session::runs::{Host, windows};
 use crate::session::samples::{StreamSample, Tried, inside_and_checked, sample, sound};
 use crate::session::survey::Survey;
-use crate::time::{HostTsc, RawStamp, TscOffset};
+use crate::time::{GuestTsc, HostTsc, RawStamp, TscOffset};
 
 /// Chunks per stream that are looked at to see whose run windows a guest fits.
 pub(super) const FIT_CHUNKS: usize = 3;
@@ -195,16 +195,23 @@ impl Pairing {
             infer_vm(&samples.collect::<Vec<_>>(), scaling)
         };
         stamps.retain(|(v, _)| all.contains_key(&self.vcpus[*v].thread));
-        for ((vcpu, _), inference) in stamps.into_iter().zip(found) {
-            let inference = inference.map_err(|why| cannot_infer(guest.capture, why))?;
-            self.set_inferred(vcpu, &inference);
+        let found = found.into_iter().collect::<Result<Vec<_>, _>>().map_err(|why| cannot_infer(guest.capture, why))?;
+        for (index, (vcpu, _)) in stamps.iter().enumerate() {
+            // vCPUs with one range have one offset, so a reading of any of their clocks is one of all.
+            let shared = (stamps.iter().zip(&found)).filter(|(_, other)| other.hull == found[index].hull);
+            let threads: Vec<i32> = shared.map(|((v, _), _)| self.vcpus[*v].thread).collect();
+            let readings: Vec<(GuestTsc, HostTsc)> = timer_readings(side, &threads).collect();
+            self.set_inferred(*vcpu, &found[index].clone().with_readings(scaling, &readings));
         }
         Ok(())
     }
 
     fn set_inferred(&mut self, vcpu: usize, inference: &Inference) {
         let width = inference.hull.width();
-        let inferred = InferredOffset { offset: inference.estimate, uncertainty: width.div_ceil(2) };
+        // The estimate need not be in the middle.
+        let distance = |end: TscOffset| end.raw().wrapping_sub(inference.estimate.raw()).cast_signed().unsigned_abs();
+        let uncertainty = distance(inference.hull.lo).max(distance(inference.hull.hi));
+        let inferred = InferredOffset { offset: inference.estimate, uncertainty };
         let v = &mut self.vcpus[vcpu];
         let given = Some(Given { offset: None, scaling: Some(v.scaling) });
         v.history = History::build(&Evidence { given, inferred: Some(inferred), ..Evidence::default() });
@@ -358,4 +365,10 @@ fn cannot_infer(capture: &Capture, why: Undecided) -> Error {
         "record kvm:kvm_write_tsc_offset on the host before the VM starts, or give the offset of \
          /sys/kernel/debug/kvm/*/vcpu*/tsc-offset with --offset VM=CYCLES",
     )
+}
+
+/// What the host read of the clocks of these threads' guests.
+fn timer_readings(side: &HostSide<'_>, threads: &[i32]) -> impl Iterator<Item = (GuestTsc, HostTsc)> {
+    let readings = side.hosts.iter().flat_map(|(_, survey)| &survey.timer_readings);
+    readings.filter(|r| threads.contains(&r.tid)).map(|r| (GuestTsc::new(r.guest), HostTsc::new(r.ts)))
 }

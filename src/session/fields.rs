@@ -17,6 +17,10 @@ pub(super) struct Events {
     pub(super) pvclock: Option<u16>,
     /// sched:sched_process_fork.
     pub(super) fork: Option<u16>,
+    /// kvm:kvm_msr.
+    pub(super) msr: Option<u16>,
+    /// kvm:kvm_wait_lapic_expire.
+    pub(super) timer_due: Option<u16>,
     interest: Vec<bool>,
 }
 
@@ -29,10 +33,13 @@ impl Events {
             write_offset: formats.find("kvm", "kvm_write_tsc_offset"),
             pvclock: formats.find("kvm", "kvm_pvclock_update"),
             fork: formats.find("sched", "sched_process_fork"),
+            msr: formats.find("kvm", "kvm_msr"),
+            timer_due: formats.find("kvm", "kvm_wait_lapic_expire"),
             interest: vec![false; formats.events().len()],
         };
         let timer = formats.find("timer", "hrtimer_expire_entry");
-        for index in [events.entry, events.exit, events.write_offset, events.pvclock, events.fork, timer] {
+        let Self { entry, exit, write_offset, pvclock, fork, msr, timer_due, .. } = events;
+        for index in [entry, exit, write_offset, pvclock, fork, msr, timer_due, timer] {
             if let Some(slot) = index.and_then(|i| events.interest.get_mut(usize::from(i))) {
                 *slot = true;
             }
@@ -64,7 +71,12 @@ pub(super) struct KvmFields {
     pvclock: Option<[Field; 5]>,
     fork: Option<[Field; 2]>,
     now: Option<(u16, Field)>,
+    msr: Option<[Field; 3]>,
+    timer_delta: Option<Field>,
 }
+
+/// IA32_TSC_DEADLINE: the guest TSC at which the vCPU's timer is to expire.
+const TSC_DEADLINE: u64 = 0x6e0;
 
 fn fields<const N: usize>(formats: &FormatTable, system: &str, event: &str, names: [&str; N]) -> Option<[Field; N]> {
     let format = formats.get(formats.find(system, event)?)?;
@@ -95,6 +107,8 @@ impl KvmFields {
             ),
             fork: fields(formats, "sched", "sched_process_fork", ["parent_pid", "child_pid"]),
             now: timer.zip(fields(formats, "timer", "hrtimer_expire_entry", ["now"]).map(|[now]| now)),
+            msr: fields(formats, "kvm", "kvm_msr", ["write", "ecx", "data"]),
+            timer_delta: one("kvm_wait_lapic_expire", "delta"),
         }
     }
 
@@ -119,6 +133,19 @@ impl KvmFields {
             mul: number(mul)? as u32,
             shift: number(shift)? as u8 as i8,
         })
+    }
+
+    /// (thread, guest TSC) of a guest's write to its deadline timer; 0 disarms it.
+    pub(super) fn deadline(&self, payload: &[u8], endian: Endian) -> Option<(i32, u64)> {
+        let [write, ecx, data] = self.msr.as_ref()?;
+        let number = |field: &Field| field.number(payload, endian);
+        let is_deadline = number(write)? != 0 && number(ecx)? == TSC_DEADLINE;
+        is_deadline.then(|| Some((pid_of(self, payload, endian)?, number(data)?))).flatten()
+    }
+
+    /// (thread, guest TSC less deadline) as the host read it when a timer was due.
+    pub(super) fn timer_due(&self, payload: &[u8], endian: Endian) -> Option<(i32, u64)> {
+        Some((pid_of(self, payload, endian)?, self.timer_delta.as_ref()?.number(payload, endian)?))
     }
 
     /// (child, parent) of a fork.

@@ -85,6 +85,18 @@ pub struct PvclockWrite {
     pub shift: i8,
 }
 
+/// A guest's TSC as the host itself read it for a timer that was due: `kvm_wait_lapic_expire` tells its distance from the
+/// deadline that the guest wrote before (`kvm_msr`, IA32_TSC_DEADLINE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerReading {
+    /// The vCPU's thread.
+    pub tid: i32,
+    /// Raw stamp of the event; the reading was made just before.
+    pub ts: u64,
+    /// The guest's TSC.
+    pub guest: u64,
+}
+
 /// A thread that entered or left a guest.
 #[derive(Clone, Debug, Default)]
 pub struct ThreadSurvey {
@@ -121,7 +133,12 @@ pub struct Survey {
     pub forks: BTreeMap<i32, i32>,
     /// Pairs of (stamp, nanosecond clock) from events that carry one, at most one per chunk.
     pub ns_pairs: Vec<(u64, u64)>,
+    /// The first [`TIMER_READINGS`] readings of guests' TSCs.
+    pub timer_readings: Vec<TimerReading>,
 }
+
+/// More readings do not make an inferred offset any better.
+pub const TIMER_READINGS: usize = 1 << 16;
 
 impl Survey {
     /// Whether a host's run windows are in it.
@@ -159,6 +176,9 @@ struct Piece {
     threads: Vec<(i32, ThreadSurvey)>,
     forks: Vec<(i32, i32)>,
     ns_pair: Option<(u64, u64)>,
+    /// The deadline that each thread's guest wrote last.
+    deadlines: Vec<(i32, u64)>,
+    timer_readings: Vec<TimerReading>,
 }
 
 /// Per-worker scratch: a chunk and a dense counter per event.
@@ -230,6 +250,8 @@ impl Survey {
         }
         self.forks.extend(piece.forks);
         self.ns_pairs.extend(piece.ns_pair);
+        let room = TIMER_READINGS.saturating_sub(self.timer_readings.len());
+        self.timer_readings.extend(piece.timer_readings.into_iter().take(room));
     }
 }
 
@@ -316,6 +338,17 @@ fn note(
         piece.pvclock.extend(fields.pvclock(payload, endian, record.ts));
     } else if event == events.fork {
         piece.forks.extend(fields.fork(payload, endian));
+    } else if event == events.msr {
+        if let Some((tid, deadline)) = fields.deadline(payload, endian) {
+            piece.deadlines.retain(|(thread, _)| *thread != tid);
+            piece.deadlines.extend((deadline != 0).then_some((tid, deadline)));
+        }
+    } else if event == events.timer_due {
+        if let Some((tid, delta)) = fields.timer_due(payload, endian)
+            && let Some((_, deadline)) = piece.deadlines.iter().find(|(thread, _)| *thread == tid)
+        {
+            piece.timer_readings.push(TimerReading { tid, ts: record.ts, guest: deadline.wrapping_add(delta) });
+        }
     } else if piece.ns_pair.is_none()
         && let Some(now) = fields.now(record.event, payload, endian)
     {
