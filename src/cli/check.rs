@@ -118,6 +118,9 @@ fn table(report: &CheckReport) -> String {
     }
     if !report.feedback.is_empty() {
         let _ = writeln!(text, "to use what was inferred: {}", report.feedback.join(" "));
+        if let Some(lines) = &report.manifest {
+            let _ = write!(text, "or, in capture.toml:\n\n{lines}\n");
+        }
     }
     let _ = writeln!(text, "verdict: {}", report.verdict.map_or("no guest events to check", Verdict::name));
     text
