@@ -11,6 +11,7 @@ pub(super) mod notes;
 mod options;
 mod section;
 mod time_shift;
+pub(super) mod tracing_data;
 mod version6;
 mod version7;
 
