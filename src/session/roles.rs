@@ -45,12 +45,18 @@ pub(super) fn decide(opened: &[Opened]) -> Result<Roles> {
             let capture = &opened[host].capture;
             let tsc = capture.buffers.iter().any(|b| b.clock == Clock::X86Tsc && !b.streams.is_empty());
             if let (false, Some(Clock::Other(name))) = (tsc, capture.buffers.first().map(|b| &b.clock)) {
+                let hint = if capture.info.kind.starts_with("perf.data") {
+                    "record without -k on a host whose own clock is the TSC, so that perf notes how it makes nanoseconds \
+                     of cycles (TIME_CONV); or with `trace-cmd record -C x86-tsc -e kvm -e sched …`"
+                } else {
+                    "record the host with `trace-cmd record -C x86-tsc -e kvm -e sched …`"
+                };
                 return Err(Error::new(
                     ErrorKind::Evidence,
                     format!("the host recorded with the clock `{name}`; placing guests needs `x86-tsc`"),
                 )
                 .in_file(&capture.path)
-                .hint("record the host with `trace-cmd record -C x86-tsc -e kvm -e sched …`"));
+                .hint(hint));
             }
         }
     }

@@ -10,6 +10,10 @@ mod filters;
 mod inputs;
 mod offsets;
 mod open;
+mod perf_data;
+#[path = "../support/perf_data_writer.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod perf_data_writer;
 mod picture;
 mod print;
 mod run;
