@@ -204,7 +204,7 @@ mod tests {
         let group = attr(0x410, 0b1_1111);
         assert_eq!(group.raw(&words(&[u64::MAX, 0]), Endian::Little), None);
         assert_eq!(attr(0x400, 0).raw(&[9, 0, 0, 0, 1, 2], Endian::Little), None);
-        assert_eq!(attr(0x86, 0).when(&[0; 20], Endian::Little), None);
+        assert_eq!(attr(0x86, 0).when(&[0; 19], Endian::Little), None);
     }
 
     #[test]

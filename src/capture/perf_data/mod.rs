@@ -50,8 +50,8 @@ const DAMAGED: &str = "the file is damaged: copy it again, or record again";
 
 fn read(path: &Path, file: Arc<dyn ReadAt>) -> Result<Capture> {
     let mut notes = Notes::default();
-    let mut header = Header::read(&*file, &mut notes)?;
     let hinted = |error: Error| if error.hint_text().is_none() { error.hint(DAMAGED) } else { error };
+    let mut header = Header::read(&*file, &mut notes).map_err(hinted)?;
     let (mut source, mut compressed) = (Arc::clone(&file), false);
     let scanned = scan::scan(&source, header.data, &mut header, &mut notes).map_err(hinted)?;
     let mut scan = match scanned {
