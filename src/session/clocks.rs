@@ -36,6 +36,8 @@ pub(super) struct HostSide<'a> {
     pub(super) hosts: Vec<Host<'a>>,
     pub(super) facts: &'a Facts,
     pub(super) request: &'a Request,
+    /// The clock of the hosts' events.
+    pub(super) axis: Clock,
     pub(super) all_windows: OnceCell<BTreeMap<i32, Windows>>,
 }
 
@@ -90,6 +92,8 @@ pub(super) struct Pairing {
     /// In the order of the group.
     pub(super) vcpus: Vec<PairedVcpu>,
     pub(super) has_files: bool,
+    /// The host's clock: a guest's of the same kind differs by an offset.
+    axis: Clock,
     /// kvm-clock minus stamp, in nanoseconds, per guest clock that is no TSC, and how far it may be off.
     constants: Vec<(String, i64, u64)>,
     pub(super) warnings: Vec<String>,
@@ -105,17 +109,24 @@ impl Pairing {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let shift = guests.iter().find_map(|g| g.capture.info.time_shift.as_ref());
-        let mut pairing =
-            Self { vcpus: Vec::new(), has_files: !guests.is_empty(), constants: Vec::new(), warnings: Vec::new() };
+        let mut pairing = Self {
+            vcpus: Vec::new(),
+            has_files: !guests.is_empty(),
+            axis: side.axis.clone(),
+            constants: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let tsc = side.axis == Clock::X86Tsc;
         for (rank, &(vcpu_id, thread)) in group.vcpus.iter().enumerate() {
             let extra = Extra {
                 given: given(&side.request.offsets, name, group.cpu(rank)),
                 time_shift: shift.map(|s| (s, group.cpu(rank) as usize)),
                 facts: side.facts,
+                tsc,
                 ignore_recorded: side.request.ignore_recorded_offsets,
             };
             let evidence = evidence(&side.evidence, group, vcpu_id, thread, &extra);
-            let updates = match side.request.ignore_recorded_offsets {
+            let updates = match side.request.ignore_recorded_offsets || !tsc {
                 true => Vec::new(),
                 false => side.evidence.updates(thread),
             };
@@ -137,8 +148,10 @@ impl Pairing {
         }
         for guest in guests {
             match guest.clock() {
-                Clock::X86Tsc => pairing.infer_offsets(side, guest, monitor)?,
+                clock if clock == side.axis => pairing.infer_offsets(side, guest, monitor)?,
                 Clock::Other(clock) => pairing.infer_constant(side, guest, &clock, monitor)?,
+                // Refused before.
+                Clock::X86Tsc => {}
             }
         }
         Ok(pairing)
@@ -153,12 +166,12 @@ impl Pairing {
     pub(super) fn tracks(&self, vcpu: usize, capture: &Capture, buffer: usize) -> Vec<Track> {
         let Some(v) = self.vcpus.get(vcpu) else { return Vec::new() };
         match capture.buffers.get(buffer).map(|b| &b.clock) {
-            Some(Clock::X86Tsc) => tracks(&v.history),
+            Some(clock) if *clock == self.axis => tracks(&v.history),
             Some(Clock::Other(name)) => match self.constants.iter().find(|(clock, ..)| clock == name) {
                 Some((_, constant, off)) => pvclock_tracks(v, *constant, *off),
                 None => Vec::new(),
             },
-            None => Vec::new(),
+            Some(Clock::X86Tsc) | None => Vec::new(),
         }
     }
 
