@@ -170,7 +170,10 @@ impl Index {
 mod tests {
     use super::*;
 
-    fn index(records: &[(u32, u64, u64)]) -> Vec<(u32, Vec<Vec<(u64, u64)>>)> {
+    /// Where each run of a chunk starts and ends.
+    type Runs = Vec<(u64, u64)>;
+
+    fn index(records: &[(u32, u64, u64)]) -> Vec<(u32, Vec<Runs>)> {
         let mut index = Index::default();
         let mut at = 1000;
         for &(cpu, time, size) in records {
