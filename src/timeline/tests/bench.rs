@@ -123,6 +123,7 @@ pub(super) fn setup() -> Setup {
         rate: TscRate::UNKNOWN,
         span: (HostTsc::new(0), HostTsc::MAX),
         wall_clock: None,
+        machines: Vec::new(),
         metadata: serde_json::Value::Null,
         options: DrawOptions::default(),
     }

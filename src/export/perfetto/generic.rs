@@ -1,0 +1,105 @@
+//! Events that the trace processor does not know, described by ourselves: they show in its list of ftrace events and in
+//! the table `ftrace_event`.
+
+use prost::Message;
+
+use super::native::is_known;
+use super::proto::EventDescriptor;
+use super::proto::event_descriptor::{self, Type};
+use super::proto::ftrace_event_bundle::GenericEventDescriptor;
+use super::wire;
+use crate::capture::Endian;
+use crate::capture::event_format::{EventFormat, FieldKind, Value};
+use crate::export::text::{push_array, push_hex, push_lossy};
+use crate::timeline::drawing::World;
+use crate::timeline::native::{Machine, Native};
+
+/// Fields of `FtraceEvent` from here up to [`LAST_ID`] are described in the file itself.
+pub(super) const FIRST_ID: u32 = 65_536;
+const LAST_ID: u32 = 131_072;
+/// The trace processor refuses descriptions with a field number beyond.
+const MAX_FIELDS: usize = 31;
+
+/// The number of each event: every event of a machine has its own.
+pub(super) struct GenericIds {
+    /// By source: the first number of its events.
+    first: Vec<u32>,
+}
+
+impl GenericIds {
+    pub(super) fn new(world: &World, native: &Native) -> Self {
+        let mut first = vec![LAST_ID; world.sources.len()];
+        for machine in &native.machines {
+            let mut next = FIRST_ID;
+            for source in machine.sources.iter().map(|source| usize::from(source.source)) {
+                let (Some(first), Some(formats)) = (first.get_mut(source), world.sources.get(source)) else { continue };
+                *first = next;
+                next = next.saturating_add(formats.formats.events().len() as u32);
+            }
+        }
+        Self { first }
+    }
+
+    /// The number of an event, if there is room for it.
+    pub(super) fn get(&self, source: u16, event: u16) -> Option<u32> {
+        let id = self.first.get(usize::from(source))?.checked_add(event.into())?;
+        (id < LAST_ID).then_some(id)
+    }
+}
+
+/// Describes the events that were recorded on a machine.
+pub(super) fn descriptors(world: &World, ids: &GenericIds, machine: &Machine) -> Vec<GenericEventDescriptor> {
+    let mut list = Vec::new();
+    for source in &machine.sources {
+        let Some(formats) = world.sources.get(usize::from(source.source)).map(|source| &source.formats) else {
+            continue;
+        };
+        for ((event, format), recorded) in (0_u16..).zip(formats.events()).zip(&source.recorded) {
+            let Some(id) = ids.get(source.source, event).filter(|_| *recorded && !is_known(format)) else { continue };
+            list.push(GenericEventDescriptor {
+                field_id: i32::try_from(id).ok(),
+                event_descriptor: Some(descriptor(format).encode_to_vec()),
+            });
+        }
+    }
+    list
+}
+
+fn descriptor(format: &EventFormat) -> EventDescriptor {
+    let field = |(number, field): (i32, &crate::capture::event_format::Field)| {
+        let kind = match field.kind {
+            FieldKind::Number if field.signed => Type::Int64,
+            FieldKind::Number => Type::Uint64,
+            FieldKind::Bool => Type::Bool,
+            _ => Type::String,
+        };
+        event_descriptor::Field { name: Some(field.name.to_string()), number: Some(number), r#type: Some(kind as i32) }
+    };
+    let fields = (1..).zip(&format.fields).take(MAX_FIELDS).map(field);
+    EventDescriptor { name: Some(format.name.to_string()), field: fields.collect() }
+}
+
+/// Writes an event's own fields as described. Addresses are text, as signed numbers are all that SQL has.
+pub(super) fn write_fields(
+    format: &EventFormat,
+    payload: &[u8],
+    endian: Endian,
+    scratch: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    for (number, field) in (1..).zip(&format.fields).take(MAX_FIELDS) {
+        let Some(value) = field.value(payload, endian) else { continue };
+        scratch.clear();
+        match value {
+            Value::Uint(value) => wire::uint(out, number, value),
+            Value::Int(value) => wire::int(out, number, value),
+            Value::Bool(value) => wire::uint(out, number, value.into()),
+            Value::Pointer(value) => push_hex(scratch, value),
+            Value::Text(text) => push_lossy(scratch, text),
+            Value::Array { bytes, element, signed } => push_array(scratch, bytes, element, signed, endian),
+        }
+        if matches!(value, Value::Pointer(_) | Value::Text(_) | Value::Array { .. }) {
+            wire::bytes(out, number, scratch);
+        }
+    }
+}
