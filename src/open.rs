@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(20);
 
 /// What the UI does once the trace is loaded: pin every vCPU's row, unfold the host.
-const STARTUP: &str = r#"[{"id":"dev.perfetto.PinTracksByRegex","args":["^VM .* vCPU \\d+$"]},{"id":"dev.perfetto.ExpandTracksByRegex","args":["^Host$"]}]"#;
+const STARTUP: &str = r#"[{"id":"dev.perfetto.PinTracksByRegex","args":["^VM .* vCPU \\d+$"]},{"id":"dev.perfetto.ExpandTracksByRegex","args":["^Host$"]},{"id":"dev.perfetto.CollapseTracksByRegex","args":["^CPU Scheduling$"]}]"#;
 
 /// A server that has not begun to serve.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use super::proto::event_descriptor::{self, Type};
 use super::proto::ftrace_event_bundle::GenericEventDescriptor;
 use super::wire;
 use crate::capture::Endian;
-use crate::capture::event_format::{EventFormat, FieldKind, Value};
+use crate::capture::event_format::{EventFormat, Field, FieldKind, Value};
 use crate::export::text::{push_array, push_hex, push_lossy};
 use crate::timeline::drawing::World;
 use crate::timeline::native::{Machine, Native};
@@ -18,7 +18,7 @@ use crate::timeline::native::{Machine, Native};
 pub(super) const FIRST_ID: u32 = 65_536;
 const LAST_ID: u32 = 131_072;
 /// The trace processor refuses descriptions with a field number beyond.
-const MAX_FIELDS: usize = 31;
+const MAX_FIELDS: u32 = 31;
 
 /// The number of each event: every event of a machine has its own.
 pub(super) struct GenericIds {
@@ -66,20 +66,41 @@ pub(super) fn descriptors(world: &World, ids: &GenericIds, machine: &Machine) ->
 }
 
 fn descriptor(format: &EventFormat) -> EventDescriptor {
-    let field = |(number, field): (i32, &crate::capture::event_format::Field)| {
+    let mut list = Vec::new();
+    for (number, also, field) in numbered(format) {
         let kind = match field.kind {
             FieldKind::Number if field.signed => Type::Int64,
             FieldKind::Number => Type::Uint64,
             FieldKind::Bool => Type::Bool,
             _ => Type::String,
         };
-        event_descriptor::Field { name: Some(field.name.to_string()), number: Some(number), r#type: Some(kind as i32) }
-    };
-    let fields = (1..).zip(&format.fields).take(MAX_FIELDS).map(field);
-    EventDescriptor { name: Some(format.name.to_string()), field: fields.collect() }
+        let mut add = |number: u32, kind: Type| {
+            list.push(event_descriptor::Field {
+                name: Some(field.name.to_string()),
+                number: i32::try_from(number).ok(),
+                r#type: Some(kind as i32),
+            });
+        };
+        add(number, kind);
+        if let Some(also) = also {
+            add(also, Type::String);
+        }
+    }
+    EventDescriptor { name: Some(format.name.to_string()), field: list }
 }
 
-/// Writes an event's own fields as described. Addresses are text, as signed numbers are all that SQL has.
+/// The fields of an event with their numbers. SQL has signed numbers alone: a field of 64 unsigned bits has a second
+/// number under which it is text, for values beyond.
+fn numbered(format: &EventFormat) -> impl Iterator<Item = (u32, Option<u32>, &Field)> {
+    let mut next = format.fields.len() as u32;
+    (1..).zip(&format.fields).take(MAX_FIELDS as usize).map(move |(number, field)| {
+        let wide = field.kind == FieldKind::Number && !field.signed && field.size == 8 && next < MAX_FIELDS;
+        next += u32::from(wide);
+        (number, wide.then_some(next), field)
+    })
+}
+
+/// Writes an event's own fields as described. Addresses are text.
 pub(super) fn write_fields(
     format: &EventFormat,
     payload: &[u8],
@@ -87,18 +108,28 @@ pub(super) fn write_fields(
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    for (number, field) in (1..).zip(&format.fields).take(MAX_FIELDS) {
+    for (number, also, field) in numbered(format) {
         let Some(value) = field.value(payload, endian) else { continue };
         scratch.clear();
-        match value {
-            Value::Uint(value) => wire::uint(out, number, value),
-            Value::Int(value) => wire::int(out, number, value),
-            Value::Bool(value) => wire::uint(out, number, value.into()),
-            Value::Pointer(value) => push_hex(scratch, value),
-            Value::Text(text) => push_lossy(scratch, text),
-            Value::Array { bytes, element, signed } => push_array(scratch, bytes, element, signed, endian),
+        let mut number = number;
+        match (value, also) {
+            (Value::Uint(value), Some(also)) if i64::try_from(value).is_err() => {
+                number = also;
+                push_hex(scratch, value);
+            }
+            (Value::Uint(value), _) => wire::uint(out, number, value),
+            (Value::Int(value), _) => wire::int(out, number, value),
+            (Value::Bool(value), _) => wire::uint(out, number, value.into()),
+            (Value::Pointer(value), _) => push_hex(scratch, value),
+            (Value::Text(text), _) => {
+                push_lossy(scratch, text);
+                wire::bytes(out, number, scratch);
+                continue;
+            }
+            (Value::Array { bytes, element, signed }, _) => push_array(scratch, bytes, element, signed, endian),
         }
-        if matches!(value, Value::Pointer(_) | Value::Text(_) | Value::Array { .. }) {
+        // Neither an address nor an array is ever an empty text.
+        if !scratch.is_empty() {
             wire::bytes(out, number, scratch);
         }
     }

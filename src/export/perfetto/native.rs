@@ -186,11 +186,6 @@ impl<'a> Encoder<'a> {
             }
         }
         wire::close(self.out, message);
-        if plan.number == WAKING
-            && let Some(flags) = plan.flags.and_then(|flags| flags.number(payload, plan.endian))
-        {
-            wire::uint(self.out, 5, flags);
-        }
         wire::close(self.out, event);
     }
 

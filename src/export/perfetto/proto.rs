@@ -576,9 +576,6 @@ pub struct FtraceEvent {
     /// The thread that was running.
     #[prost(uint32, optional, tag = "2")]
     pub pid: ::core::option::Option<u32>,
-    /// Bits of trace_flag_type of the kernel; only where the trace processor asks for them.
-    #[prost(uint32, optional, tag = "5")]
-    pub common_flags: ::core::option::Option<u32>,
     #[prost(oneof = "ftrace_event::Event", tags = "4, 17, 20, 114, 235, 236, 240")]
     pub event: ::core::option::Option<ftrace_event::Event>,
 }

@@ -142,6 +142,9 @@ fn machine_cpu(setup: &Setup, role: &StreamRole) -> Option<MachineCpu> {
         StreamRole::Host { cpu, .. } => MachineCpu { machine: 0, number: cpu },
         StreamRole::Guest { vm, vcpu, .. } => {
             let vcpu = setup.vms.get(vm as usize)?.vcpus.get(vcpu as usize)?;
+            if vcpu.hidden {
+                return None;
+            }
             MachineCpu { machine: vm + 1, number: vcpu.number }
         }
     };
