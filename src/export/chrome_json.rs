@@ -59,7 +59,8 @@ impl Exporter for ChromeJson {
             let pids = pids(world);
             batch.tracks.iter().filter(|late| late.new).for_each(|late| describe(late.id, &late.track, &pids, out));
         }
-        let encoder = Encoder { world, batch, rows: rows(world), late: late_rows(world, batch), flows: Flows::of(batch) };
+        let encoder =
+            Encoder { world, batch, rows: rows(world), late: late_rows(world, batch), flows: Flows::of(batch) };
         let mut scratch = Vec::new();
         for (index, item) in batch.items.iter().enumerate() {
             encoder.item(index, item, &mut scratch, out);
@@ -104,10 +105,7 @@ fn describe(id: TrackId, track: &Track, pids: &[u32], out: &mut Vec<u8>) {
         return;
     }
     let (pid, tid) = (pid(pids, track.owner), tid(id));
-    let _ = write!(
-        out,
-        ",\n{{\"ph\":\"M\",\"pid\":{pid},\"tid\":{tid},\"name\":\"thread_name\",\"args\":{{\"name\":"
-    );
+    let _ = write!(out, ",\n{{\"ph\":\"M\",\"pid\":{pid},\"tid\":{tid},\"name\":\"thread_name\",\"args\":{{\"name\":");
     json::string(out, track.name.as_bytes());
     out.extend_from_slice(b"}},\n");
     let _ =

@@ -55,7 +55,12 @@ impl Timeline {
                 if !request {
                     vcpu.make_room(at.ns, &mut context);
                 }
+                let Some(suspended) = self.suspended.get_mut(vcpu.vm as usize) else { return false };
+                let record = Record { plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
                 if let Kind::Half(Half::Begin { class, key, .. }) = kind {
+                    if !request {
+                        guest_row::prepare(&mut vcpu.row, suspended, record, context.canvas);
+                    }
                     match class {
                         Class::Vector => {
                             let vector = key.single(payload).unwrap_or(u64::MAX);
@@ -65,8 +70,6 @@ impl Timeline {
                         _ => {}
                     }
                 }
-                let Some(suspended) = self.suspended.get_mut(vcpu.vm as usize) else { return false };
-                let record = Record { plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
                 let mut brush = Brush {
                     canvas: context.canvas,
                     labels: &mut source.labels,

@@ -59,19 +59,17 @@ pub(super) fn draw(row: &mut Row, suspended: &mut Suspended, record: Record<'_>,
             return;
         }
         Kind::Call(call) => {
-            settle(row, suspended, record, brush.canvas);
+            prepare(row, suspended, record, brush.canvas);
             let address = |num: super::accessor::Num| num.get(payload).unwrap_or(0);
             let names = &mut brush.canvas.names;
             let name = brush.labels.function(NameId::EMPTY, address(call.callee), names);
             let parent = brush.labels.function(NameId::EMPTY, address(call.caller), names);
-            brush.canvas.name(NameId::PARENT, parent);
             row.call(brush.canvas, ns, name, parent);
             return;
         }
         _ => {}
     }
-    row.end_calls(brush.canvas);
-    settle(row, suspended, record, brush.canvas);
+    prepare(row, suspended, record, brush.canvas);
     match record.plan.kind {
         Kind::Half(half) => draw_half(row, suspended, half, record, brush),
         Kind::SyscallEnter(name) => {
@@ -97,10 +95,15 @@ pub(super) fn draw(row: &mut Row, suspended: &mut Suspended, record: Record<'_>,
     }
 }
 
+/// Draws what an event says about what was before it. To be done before arguments and flows of its slice are gathered.
+///
 /// Where no context switch was recorded, an event of another task says that there was one.
-fn settle(row: &mut Row, suspended: &mut Suspended, record: Record<'_>, canvas: &mut Canvas) {
+pub(super) fn prepare(row: &mut Row, suspended: &mut Suspended, record: Record<'_>, canvas: &mut Canvas) {
+    if !matches!(record.plan.kind, Kind::Call(_)) {
+        row.end_calls(canvas);
+    }
     let pid = record.pid();
-    if row.scheduled || row.pid == Some(pid) {
+    if row.scheduled || row.pid == Some(pid) || matches!(record.plan.kind, Kind::Switch(_)) {
         return;
     }
     if let Some(before) = row.pid {
@@ -151,7 +154,7 @@ fn resume(row: &mut Row, suspended: &mut Suspended, pid: i32, ns: u64, canvas: &
 fn draw_half(row: &mut Row, suspended: &mut Suspended, half: Half, record: Record<'_>, brush: &mut Brush<'_>) {
     let Record { ns, payload, .. } = record;
     match half {
-        Half::Begin { pair, key, label, class } => {
+        Half::Begin { pair, key, label, class, .. } => {
             let name = brush.labels.name(label, record.formats, record.event, payload, &mut brush.canvas.names);
             if class == Class::Other {
                 brush.canvas.fields(record.source, record.event, payload);
@@ -174,14 +177,13 @@ fn draw_half(row: &mut Row, suspended: &mut Suspended, half: Half, record: Recor
 pub(super) fn draw_request(half: Half, record: Record<'_>, brush: &mut Brush<'_>) -> bool {
     let Record { ns, payload, .. } = record;
     match half {
-        Half::Begin { pair, key, label, class } => {
+        Half::Begin { pair, key, label, class, row } => {
             let name = brush.labels.name(label, record.formats, record.event, payload, &mut brush.canvas.names);
             let family = Family::Pair { source: record.source, pair };
             let key = (brush.machine, family, key.get(payload));
             brush.canvas.fields(record.source, record.event, payload);
             let category = brush.category(class.category());
-            let names = (record.plan.name, name);
-            let drawn = brush.late.start(brush.canvas, key, ns, category, names);
+            let drawn = brush.late.start(brush.canvas, key, ns, category, (row, name));
             if !drawn {
                 brush.canvas.discard();
             }
@@ -271,8 +273,7 @@ pub(super) fn draw_marker(
     brush: &mut Brush<'_>,
 ) -> Option<NameId> {
     let Record { ns, payload, .. } = record;
-    row.end_calls(brush.canvas);
-    settle(row, suspended, record, brush.canvas);
+    prepare(row, suspended, record, brush.canvas);
     let text = match written {
         Written::Here(text) => text.get(payload),
         Written::Printf => {

@@ -65,9 +65,7 @@ impl Labels {
                     None => self.new_softirq(vec, source, event, payload, names),
                 }
             }
-            Label::Function { prefix, function } => {
-                self.function(prefix, function.get(payload).unwrap_or(0), names)
-            }
+            Label::Function { prefix, function } => self.function(prefix, function.get(payload).unwrap_or(0), names),
             Label::Text { prefix, text } => {
                 let text = super::names::comm(text.get(payload));
                 match self.texts.get(&(prefix, text)) {

@@ -119,8 +119,28 @@ mod tests {
     #[test]
     fn what_is_not_quite_atrace_is_a_text() {
         for text in [
-            "", "plain note 5", "B", "B|", "B|x|name", "B|1", "B|1|", "E|x", "Everything", "C|1|n", "C|1|n|", "C|1|n|x",
-            "C|1||5", "C|1|n|inf", "C|1|n|NaN", "S|1|n", "S|1|n|x", "S|99999999999|n|1", "G|1|t|1", "H|1|t", "N|1|t", "X|1|n",
+            "",
+            "plain note 5",
+            "B",
+            "B|",
+            "B|x|name",
+            "B|1",
+            "B|1|",
+            "E|x",
+            "Everything",
+            "C|1|n",
+            "C|1|n|",
+            "C|1|n|x",
+            "C|1||5",
+            "C|1|n|inf",
+            "C|1|n|NaN",
+            "S|1|n",
+            "S|1|n|x",
+            "S|99999999999|n|1",
+            "G|1|t|1",
+            "H|1|t",
+            "N|1|t",
+            "X|1|n",
         ] {
             assert_eq!(Marker::parse(text.as_bytes()), Marker::Instant(text.as_bytes()), "{text}");
         }

@@ -65,7 +65,14 @@ const RULES: &[Rule] = &[
         Name::Function("hrtimer ", "function"),
         Class::Timer,
     ),
-    rule("timer", "timer_expire_entry", "timer_expire_exit", &["timer"], Name::Function("timer ", "function"), Class::Timer),
+    rule(
+        "timer",
+        "timer_expire_entry",
+        "timer_expire_exit",
+        &["timer"],
+        Name::Function("timer ", "function"),
+        Class::Timer,
+    ),
     rule(
         "workqueue",
         "workqueue_execute_start",
@@ -75,8 +82,22 @@ const RULES: &[Rule] = &[
         Class::Other,
     ),
     rule("net", "net_dev_start_xmit", "net_dev_xmit", &["skbaddr"], Name::Text("transmit ", "name"), Class::Other),
-    rule("block", "block_rq_issue", "block_rq_complete", &["dev", "sector"], Name::Text("block ", "rwbs"), Class::Request),
-    rule("nvme", "nvme_setup_cmd", "nvme_complete_rq", &["ctrl_id", "qid", "cid"], Name::Fixed("nvme command"), Class::Request),
+    rule(
+        "block",
+        "block_rq_issue",
+        "block_rq_complete",
+        &["dev", "sector"],
+        Name::Text("block ", "rwbs"),
+        Class::Request,
+    ),
+    rule(
+        "nvme",
+        "nvme_setup_cmd",
+        "nvme_complete_rq",
+        &["ctrl_id", "qid", "cid"],
+        Name::Fixed("nvme command"),
+        Class::Request,
+    ),
     rule(
         "scsi",
         "scsi_dispatch_cmd_start",
@@ -124,6 +145,8 @@ pub(super) enum Half {
         label: Label,
         /// What the pair is.
         class: Class,
+        /// What rows of its own are called, where it has any.
+        row: NameId,
     },
     /// It ends one.
     End {
@@ -217,7 +240,11 @@ pub(super) fn find(source: &FieldSource, names: &mut Names) -> Vec<Option<Half>>
             continue;
         }
         let (begin_key, end_key) = keys.unwrap_or_default();
-        halves[index] = Some(Half::Begin { pair, key: begin_key, label, class });
+        let row = match class {
+            Class::Request => names.intern(format!("{} requests", begin.system).as_bytes()),
+            _ => NameId::EMPTY,
+        };
+        halves[index] = Some(Half::Begin { pair, key: begin_key, label, class, row });
         halves[end] = Some(Half::End { pair, key: end_key, class });
         pairs = pairs.saturating_add(1);
     }
@@ -245,11 +272,8 @@ fn partner(
     SUFFIXES.iter().find_map(|&(first, last, class)| {
         let base = begin.name.strip_suffix(first)?;
         let end = *by_name.get(&(&*begin.system, &*format!("{base}{last}")))?;
-        let (name, class) = if &*begin.system == "irq_vectors" {
-            (Name::Base("irq "), Class::Vector)
-        } else {
-            (Name::Base(""), class)
-        };
+        let (name, class) =
+            if &*begin.system == "irq_vectors" { (Name::Base("irq "), Class::Vector) } else { (Name::Base(""), class) };
         let key: Vec<String> = common_field(begin, &events[end]).into_iter().collect();
         // Requests are told apart by their key alone.
         (class != Class::Request || !key.is_empty()).then(|| (end, key, NameOrBase(name, base.into()), class))

@@ -267,6 +267,7 @@ impl Row {
         for _ in 0..returned {
             self.close(canvas, self.last_call, Closing::Over);
         }
+        canvas.name(NameId::PARENT, parent);
         self.open(canvas, ns, Category::Function, Open::Call { name }, name);
         self.last_call = self.last;
     }
