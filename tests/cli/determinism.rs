@@ -25,3 +25,9 @@ fn perfetto() {
 fn chrome_json() {
     same_for_all_thread_counts("agent", "o.json");
 }
+
+#[test]
+fn functions_and_counters() {
+    same_for_all_thread_counts("markers/host.dat", "o.pftrace");
+    same_for_all_thread_counts("markers/host.dat", "o.json");
+}

@@ -8,6 +8,7 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod markers;
 mod offsets;
 mod open;
 mod picture;
