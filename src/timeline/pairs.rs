@@ -45,8 +45,10 @@ pub(super) enum Class {
     Irq,
     /// An interrupt by its vector, likewise.
     Vector,
-    /// A timer's function in interrupt context: on rows of guests, and of a host without guests.
+    /// A high-resolution timer's function in interrupt context: on rows of guests, and of a host without guests.
     Timer,
+    /// A function of the timer wheel in a softirq, likewise.
+    Wheel,
     /// Work of the running task, likewise.
     Other,
     /// A request that begins on one CPU and ends on any other, while others are under way: on rows of its own.
@@ -71,7 +73,7 @@ const RULES: &[Rule] = &[
         "timer_expire_exit",
         &["timer"],
         Name::Function("timer ", "function"),
-        Class::Timer,
+        Class::Wheel,
     ),
     rule(
         "workqueue",
@@ -209,14 +211,14 @@ impl Class {
     /// The category of its slices on a guest's row.
     pub(super) fn category(self) -> Category {
         match self {
-            Self::Irq | Self::Vector | Self::Timer => Category::Irq,
+            Self::Irq | Self::Vector | Self::Timer | Self::Wheel => Category::Irq,
             Self::Other | Self::Request => Category::Event,
         }
     }
 
     /// Whether it interrupts the running task, and ends before another one runs.
     pub(super) fn interrupts(self) -> bool {
-        matches!(self, Self::Irq | Self::Vector | Self::Timer)
+        matches!(self, Self::Irq | Self::Vector | Self::Timer | Self::Wheel)
     }
 }
 
