@@ -4,13 +4,13 @@ use serde::Serialize;
 
 use crate::clock::history::Source;
 use crate::clock::place::Counts;
-use crate::convert::{events_of, segment_reports, tsc_report};
+use crate::convert::{events_of, segment_reports, time_shift_apart, tsc_report};
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::report::{SegmentReport, TscReport, share};
 use crate::session::inside::{Inside, inside};
 use crate::session::{Session, Vcpu, better_vm, conflict_words, stamps_are_nanoseconds};
-use crate::time::HostTsc;
+use crate::time::{HostTsc, TscOffset};
 
 /// How far a placement can be believed, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -49,6 +49,8 @@ pub struct CheckReport {
     pub tsc: TscReport,
     /// Options that feed back what was inferred.
     pub feedback: Vec<String>,
+    /// The same as lines of `capture.toml`.
+    pub manifest: Option<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
     /// What of the inputs was damaged, cut short or skipped.
@@ -97,6 +99,8 @@ pub struct CheckVcpu {
     pub uncertainty: u64,
     /// The offset history.
     pub segments: Vec<SegmentReport>,
+    /// As in [`VcpuReport`](crate::report::VcpuReport).
+    pub time_shift_apart_ns: Option<i64>,
 }
 
 /// The worst offender.
@@ -142,6 +146,7 @@ pub fn check(session: &Session, monitor: &Monitor<'_>) -> Result<CheckReport> {
     Ok(CheckReport {
         verdict: vms.iter().flat_map(|vm| &vm.vcpus).filter_map(|v| v.verdict).min(),
         feedback: feedback(session),
+        manifest: manifest(session),
         tsc: tsc_report(session),
         vms,
         warnings: session.all_warnings(),
@@ -205,6 +210,7 @@ fn check_vcpu(session: &Session, counts: &[Inside], vm: usize, index: usize) -> 
         }),
         uncertainty: vcpu.history.segments.iter().map(|s| s.uncertainty).max().unwrap_or(0),
         segments: segment_reports(vcpu),
+        time_shift_apart_ns: time_shift_apart(session, vcpu),
     };
     if report.events > 0 {
         judge(&mut report, vcpu, &count);
@@ -266,17 +272,33 @@ fn judge(report: &mut CheckVcpu, vcpu: &Vcpu, count: &Inside) {
     });
 }
 
+/// What was inferred of a vCPU. A clock constant is not an offset, and nothing takes it.
+fn inferred(vcpu: &Vcpu) -> impl Iterator<Item = TscOffset> {
+    let other_clock = vcpu.note.as_deref().is_some_and(|note| note.starts_with("clock "));
+    let segments = vcpu.history.segments.iter().filter(move |s| s.source == Source::Inferred && !other_clock);
+    segments.map(|s| s.offset)
+}
+
 /// What was inferred, as options.
 fn feedback(session: &Session) -> Vec<String> {
-    let mut options = Vec::new();
-    for vm in &session.vms {
-        for vcpu in &vm.vcpus {
-            // A clock constant is not an offset, and no option takes it.
-            let other_clock = vcpu.note.as_deref().is_some_and(|note| note.starts_with("clock "));
-            for s in vcpu.history.segments.iter().filter(|s| s.source == Source::Inferred && !other_clock) {
-                options.push(format!("--offset {}/{}={}", vm.name, vcpu.number, s.offset.signed()));
-            }
-        }
-    }
-    options
+    let vcpus = session.vms.iter().flat_map(|vm| vm.vcpus.iter().map(move |vcpu| (vm, vcpu)));
+    vcpus
+        .flat_map(|(vm, vcpu)| {
+            inferred(vcpu).map(move |offset| format!("--offset {}/{}={}", vm.name, vcpu.number, offset.signed()))
+        })
+        .collect()
+}
+
+/// The same as lines of `capture.toml`, for VMs whose every vCPU has one inferred offset.
+fn manifest(session: &Session) -> Option<String> {
+    let whole = session.vms.iter().filter_map(|vm| {
+        let one = |vcpu| {
+            let mut offsets = inferred(vcpu);
+            offsets.next().filter(|_| offsets.next().is_none())
+        };
+        let offsets: Option<Vec<TscOffset>> = vm.vcpus.iter().map(one).collect();
+        offsets.filter(|offsets| !offsets.is_empty()).map(|offsets| (vm.name.clone(), offsets))
+    });
+    let tables = crate::session::manifest::vm_tables(whole);
+    (!tables.is_empty()).then_some(tables)
 }

@@ -63,6 +63,12 @@ impl InputArgs {
         Session::open(&request, &progress.monitor())
     }
 
+    /// What a table calls this capture: the first path, as it was given.
+    pub(super) fn name(&self) -> String {
+        let first = self.paths.iter().chain(&self.host).next();
+        first.map(|path| path.display().to_string()).unwrap_or_default()
+    }
+
     /// The options as the library takes them.
     pub(super) fn request(&self) -> Result<Request> {
         if self.paths.is_empty() && self.host.is_empty() {

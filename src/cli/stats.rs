@@ -1,14 +1,16 @@
 //! `kvm-timeline stats`.
 
+use std::path::PathBuf;
+
 use super::Exit;
 use super::convert::SpanArg;
 use super::exit::printable;
 use super::filters::FilterArgs;
 use super::inputs::{InputArgs, report_inputs};
-use super::output::{json, print};
+use super::output::{json, print, write_all};
 use super::progress::Progress;
 use crate::error::Result;
-use crate::stats::{csv, stats, text};
+use crate::stats::{csv, parquet, stats, text};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -23,6 +25,9 @@ pub(super) struct Args {
     /// Print CSV.
     #[arg(long)]
     csv: bool,
+    /// Also write the rows of the CSV as a Parquet table.
+    #[arg(long, value_name = "FILE")]
+    parquet: Option<PathBuf>,
     #[command(flatten)]
     filters: FilterArgs,
 }
@@ -35,6 +40,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let stats = stats(&session, &selection, &progress.monitor())?;
     progress.clear();
     let done = report_inputs(quiet, &session.all_warnings(), &session.damaged());
+    if let Some(path) = &args.parquet {
+        write_all(path, &parquet([(args.inputs.name().as_str(), &stats)])?)?;
+    }
     print(&if args.json {
         json("the statistics", &stats)?
     } else if args.csv {

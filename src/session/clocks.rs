@@ -82,6 +82,7 @@ pub(super) struct PairedVcpu {
     changes: Vec<Change>,
     updates: Vec<Update>,
     pub(super) note: Option<String>,
+    pub(super) time_shift_apart: Option<i64>,
 }
 
 /// A VM's threads together with the guest files that are (or might be) its.
@@ -120,6 +121,8 @@ impl Pairing {
             };
             let scaling = known_scaling(&evidence);
             let history = History::build(&evidence);
+            let only_samples = history.segments.iter().all(|s| s.source == Source::TimeShift);
+            let time_shift_apart = history.apart(&evidence.samples).filter(|_| !only_samples);
             pairing.vcpus.push(PairedVcpu {
                 vcpu_id,
                 cpu: group.cpu(rank),
@@ -129,6 +132,7 @@ impl Pairing {
                 changes: evidence.changes,
                 updates,
                 note: None,
+                time_shift_apart,
             });
         }
         for guest in guests {

@@ -34,6 +34,7 @@ use toml::Spanned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::request::{GuestSpec, OffsetSpec};
 use cycles::Cycles;
+pub(crate) use write::vm_tables;
 pub use write::write;
 
 /// The name of the file.

@@ -166,6 +166,7 @@ fn vm(paired: Paired) -> Vm {
         thread: Some(v.thread),
         history: v.history,
         note: v.note,
+        time_shift_apart: v.time_shift_apart,
         reading_cycles,
     });
     Vm { name, pid, vcpus: vcpus.collect(), outer: None }

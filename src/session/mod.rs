@@ -115,6 +115,8 @@ pub struct Vcpu {
     pub history: History,
     /// What else is worth saying about its clock, in words: an inferred range, a clock constant.
     pub note: Option<String>,
+    /// How far the guest file's TIME_SHIFT is from the history that goes before it ([`History::apart`]), in host cycles.
+    pub time_shift_apart: Option<i64>,
     /// How many host cycles one reading of the guest's clock may last, at least 1.
     pub reading_cycles: u64,
 }

@@ -1,10 +1,12 @@
 //! Where each vCPU's time went, as numbers.
 
+mod rows;
 mod table;
 
 use serde::Serialize;
 
-pub use table::{csv, quoted, text};
+pub use rows::{Row, csv, parquet, quoted, rows};
+pub use table::text;
 
 use crate::convert::interpret;
 use crate::error::Result;

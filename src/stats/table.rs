@@ -1,4 +1,4 @@
-//! Statistics for people and for spreadsheets.
+//! Statistics for people.
 
 use std::fmt::Write as _;
 
@@ -184,67 +184,4 @@ fn percent(part: u64, whole: u64) -> String {
     }
     let tenths = (u128::from(part) * 1000 + u128::from(whole) / 2) / u128::from(whole);
     format!("{}.{} %", tenths / 10, tenths % 10)
-}
-
-/// One line per quantity: `vm,vcpu,kind,name,count,total_ns,mean_ns,p50_ns,p99_ns,max_ns`. `kind` is `state`, `exit`,
-/// `ran_instead` or `wakeup` of a vCPU, or, without a vCPU, `task_running`, `task_guest`, `task_exit`, `task_stolen` or
-/// `task_wakeup` of a VM. What a kind does not have is empty.
-pub fn csv(stats: &Stats) -> String {
-    let mut text = "vm,vcpu,kind,name,count,total_ns,mean_ns,p50_ns,p99_ns,max_ns\n".to_owned();
-    for vm in &stats.vms {
-        let name = quoted(&vm.name);
-        for v in &vm.vcpus {
-            let states = [
-                ("guest", v.guest_ns),
-                ("exit", v.exit_ns),
-                ("preempted", v.preempted_ns),
-                ("waiting", v.waiting_ns),
-                ("halted", v.halted_ns),
-                ("blocked", v.blocked_ns),
-            ];
-            for (state, ns) in states {
-                let _ = writeln!(text, "{name},{},state,{state},,{ns},,,,", v.id);
-            }
-            for e in &v.exits {
-                let _ = writeln!(
-                    text,
-                    "{name},{},exit,{},{},{},{},{},{},{}",
-                    v.id,
-                    quoted(&e.reason),
-                    e.count,
-                    e.total_ns,
-                    e.mean_ns,
-                    e.p50_ns,
-                    e.p99_ns,
-                    e.max_ns
-                );
-            }
-            for r in &v.ran_instead {
-                let task = quoted(&r.task);
-                let _ = writeln!(text, "{name},{},ran_instead,{task},{},{},,,,", v.id, r.count, r.total_ns);
-            }
-            let _ = writeln!(text, "{name},{},wakeup,,{}", v.id, waits(&v.wakeups));
-        }
-        for t in &vm.tasks {
-            let kinds =
-                [("running", t.running_ns), ("guest", t.guest_ns), ("exit", t.exit_ns), ("stolen", t.stolen_ns)];
-            for (kind, ns) in kinds {
-                let _ = writeln!(text, "{name},,task_{kind},{},,{ns},,,,", quoted(&t.task));
-            }
-        }
-        let _ = writeln!(text, "{name},,task_wakeup,,{}", waits(&vm.task_wakeups));
-    }
-    text
-}
-
-fn waits(w: &Waits) -> String {
-    format!("{},{},{},{},{},{}", w.count, w.total_ns, w.mean_ns, w.p50_ns, w.p99_ns, w.max_ns)
-}
-
-/// A CSV field, quoted where it must be.
-pub fn quoted(field: &str) -> String {
-    match field.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_owned(),
-    }
 }

@@ -80,13 +80,35 @@ fn withheld_offsets_are_inferred_around_the_truth() {
         let offset = vcpu["segments"][0]["offset"].as_i64().expect("an offset");
         let uncertainty = vcpu["uncertainty"].as_u64().expect("cycles");
         assert!(offset.abs_diff(truth) <= uncertainty, "{offset} is more than {uncertainty} from {truth}");
-        // 44 us at 2596.116 MHz, both ways.
-        assert!(2 * uncertainty <= 115_000, "{uncertainty}");
-        // Drawn within 10 us of the truth.
-        assert!(offset.abs_diff(truth) <= 25_961, "{offset}");
+        assert!(uncertainty <= 57_500, "{uncertainty} cycles are more than 22 us at 2596.116 MHz");
+        // The host's readings for timers that were due are late by the way to their stamp alone.
+        assert!(offset.abs_diff(truth) <= 5_192, "{offset} is more than 2 us off");
     }
-    let feedback = report["feedback"].as_array().expect("options");
-    assert!(feedback[0].as_str().expect("text").starts_with("--offset a/0=-336107"), "{feedback:?}");
+}
+
+#[test]
+fn what_was_inferred_can_be_given_back() {
+    let report = json(["check", "--json", "--infer", &fixture("two-vm")]);
+    let options = report["feedback"].as_array().expect("options");
+    let options = options.iter().flat_map(|option| option.as_str().expect("text").split(' '));
+    let capture = fixture("two-vm");
+    let by_options: Vec<&str> = ["check", "--json", capture.as_str()].into_iter().chain(options).collect();
+    // Beside the captures, as it was printed.
+    let dir = tempfile::tempdir().expect("a directory");
+    for file in ["host.dat", "guest-a.dat", "guest-b.dat"] {
+        std::os::unix::fs::symlink(fixture(&format!("two-vm/{file}")), dir.path().join(file)).expect("a link");
+    }
+    let lines = report["manifest"].as_str().expect("lines");
+    std::fs::write(dir.path().join("capture.toml"), lines).expect("written");
+    let by_manifest = vec!["check", "--json", dir.path().to_str().expect("text")];
+    for again in [by_options, by_manifest] {
+        let again = json(again);
+        assert_eq!(again["verdict"], "consistent", "{again:#}");
+        for (then, now) in vcpus(&report).iter().zip(vcpus(&again)) {
+            assert_eq!(then["segments"][0]["offset"], now["segments"][0]["offset"]);
+            assert_eq!(now["segments"][0]["source"], "given by the user");
+        }
+    }
 }
 
 #[test]
@@ -113,5 +135,23 @@ fn the_right_offset_by_hand_is_consistent() {
     for offset in ["a=-33610754878", "a=18446744040098796738", "a/0=0xfffffff82ca494c2"] {
         let done = kvm_timeline(["check", &fixture("two-vm"), "--offset", offset]);
         assert_eq!(done.code, 0, "{offset}: {}{}", done.stdout, done.stderr);
+    }
+}
+
+#[test]
+fn the_difference_to_time_shift_is_said() {
+    let capture = fixture("agent");
+    let report = json(["check", "--json", &capture]);
+    assert!(vcpus(&report).iter().all(|v| v["time_shift_apart_ns"].is_null()), "TIME_SHIFT is all there is");
+    // The offset that TIME_SHIFT has, plus 2596 cycles: at 2596 MHz events lie a microsecond earlier than it says.
+    for (offset, apart) in
+        [(-16_868_608_747_i64, 0), (-16_868_608_747 + 2596, 1000), (-16_868_608_747 - 25_960, -10_000)]
+    {
+        let offset = format!("a={offset}");
+        let mut args = vec!["check", "--json", capture.as_str(), "--offset", offset.as_str()];
+        args.extend(["--tsc-hz", "2596000000"]);
+        let done = kvm_timeline(args);
+        let report: serde_json::Value = serde_json::from_str(&done.stdout).expect("JSON");
+        assert!(vcpus(&report).iter().all(|v| v["time_shift_apart_ns"] == apart), "{report:#}");
     }
 }

@@ -1,5 +1,8 @@
 //! `stats`: times that exclude each other and add up.
 
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+
 use crate::run::{fixture, json};
 
 #[test]
@@ -94,4 +97,30 @@ fn tasks_got_what_the_guest_believes_less_what_was_taken() {
         assert!(ns("count") > 1000 && ns("p50_ns") <= ns("p99_ns") && ns("p99_ns") <= ns("max_ns"));
         assert_eq!(ns("mean_ns"), ns("total_ns") / ns("count"));
     }
+}
+
+#[test]
+fn the_parquet_table_is_the_csv() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let table = dir.path().join("stats.parquet");
+    let capture = fixture("agent");
+    let csv = crate::run::succeeds(["stats", "--csv", "--parquet", table.to_str().expect("text"), &capture]).stdout;
+    let reader = SerializedFileReader::new(std::fs::File::open(&table).expect("the table")).expect("Parquet");
+    let rows: Vec<String> = reader.get_row_iter(None).expect("rows").map(|row| line(&row.expect("a row"))).collect();
+    let expected: Vec<String> = csv.lines().skip(1).map(|line| format!("{capture},{line}")).collect();
+    assert!(rows.len() > 50, "{}", rows.len());
+    assert_eq!(rows, expected);
+    let heading: Vec<&str> = reader.metadata().file_metadata().schema().get_fields().iter().map(|f| f.name()).collect();
+    assert_eq!(heading.join(","), format!("capture,{}", csv.lines().next().expect("a heading")));
+}
+
+/// As CSV; no name of the capture needs quotes.
+fn line(row: &parquet::record::Row) -> String {
+    let cell = |field: &Field| match field {
+        Field::Str(text) => text.clone(),
+        Field::Long(number) => number.to_string(),
+        Field::Null => String::new(),
+        other => panic!("{other:?}"),
+    };
+    row.get_column_iter().map(|(_, field)| cell(field)).collect::<Vec<_>>().join(",")
 }

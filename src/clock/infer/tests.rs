@@ -92,3 +92,23 @@ fn a_score_counts_what_can_be_known() {
     let sample = VcpuSample { stamps: &stamps, windows: &windows };
     assert_eq!(score(off(-70), Scaling::NONE, sample), Score { inside: 2, checked: 3, stamps: 4 });
 }
+
+#[test]
+fn readings_of_the_guests_clock_sharpen_an_estimate() {
+    let windows = windows();
+    let host = [1104, 1108, 1143, 1150, 1214, 1228, 1304, 1390];
+    let stamps = stamps(&host, -900);
+    let found = infer(&[VcpuSample { stamps: &stamps, windows: &windows }], Scaling::NONE).unwrap();
+    assert_eq!(found.hull, OffsetRange { lo: off(-902), hi: off(-897) });
+    // Read one or two cycles before the stamp, never after it.
+    let reading = |late: u64| (GuestTsc::new(1200_u64.wrapping_add_signed(-900) - late), HostTsc::new(1200));
+    let readings: Vec<_> = (0..20).map(|n| reading(1 + n % 2)).collect();
+    let sharper = found.clone().with_readings(Scaling::NONE, &readings);
+    assert_eq!((sharper.estimate, sharper.hull.lo, sharper.hull.hi), (off(-901), off(-901), off(-897)));
+    assert_eq!(sharper.ranges, [sharper.hull]);
+    // A reading that no offset of the hull explains is of another deadline.
+    let mistaken: Vec<_> = readings.iter().copied().chain([(GuestTsc::new(1190), HostTsc::new(1200))]).collect();
+    assert_eq!(found.clone().with_readings(Scaling::NONE, &mistaken), sharper);
+    // Few say nothing.
+    assert_eq!(found.clone().with_readings(Scaling::NONE, &readings[..15]), found);
+}

@@ -67,6 +67,21 @@ fn vm_text(vm: &Vm, request: &Request) -> VmText {
     }
 }
 
+/// The `[[vm]]` tables that give back offsets which hold for a vCPU's whole recording: of VMs with one for each vCPU.
+///
+/// `offsets` has VM names and offsets in vCPU order.
+pub(crate) fn vm_tables(offsets: impl IntoIterator<Item = (String, Vec<TscOffset>)>) -> String {
+    let vm = |(name, offsets): (String, Vec<TscOffset>)| VmText {
+        name: unplaced(name),
+        pid: None,
+        threads: Vec::new(),
+        offsets: offsets.into_iter().map(Cycles).collect(),
+    };
+    let text = Text { vms: offsets.into_iter().map(vm).collect(), ..Text::default() };
+    // Names and numbers always fit TOML.
+    toml::to_string(&text).unwrap_or_default()
+}
+
 /// Nothing that is written has a place in a file yet.
 fn unplaced<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)
