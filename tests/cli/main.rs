@@ -8,6 +8,7 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod markers;
 mod native;
 mod offsets;
 mod open;
