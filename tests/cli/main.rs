@@ -8,6 +8,8 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod markers;
+mod native;
 mod offsets;
 mod open;
 mod perf_data;
