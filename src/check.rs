@@ -190,7 +190,7 @@ fn check_vcpu(session: &Session, counts: &[Inside], vm: usize, index: usize) -> 
             worst = Some((stream.input, found));
         }
     }
-    let rate = session.rate.rate;
+    let rate = &session.rate.rate;
     let mut report = CheckVcpu {
         id: vcpu.number,
         vcpu_id: vcpu.vcpu_id,
@@ -206,7 +206,7 @@ fn check_vcpu(session: &Session, counts: &[Inside], vm: usize, index: usize) -> 
         worst: worst.map(|(input, (at, distance))| Worst {
             file: session.inputs[input].capture.path.display().to_string(),
             at_ns: rate.ns(at).get(),
-            distance_ns: rate.ns(HostTsc::new(distance)).get(),
+            distance_ns: rate.duration(distance),
         }),
         uncertainty: vcpu.history.segments.iter().map(|s| s.uncertainty).max().unwrap_or(0),
         segments: segment_reports(vcpu),

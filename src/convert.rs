@@ -229,7 +229,7 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: 
         streams: lanes.roles.clone(),
         vms: vms.collect(),
         host_comms: hosts.flat_map(|i| i.capture.info.cmdlines.iter().cloned()).collect(),
-        rate: session.rate.rate,
+        rate: session.rate.rate.clone(),
         span: (drawn.first, drawn.last),
         wall_clock: None,
         machines: machines::machines(session, draw.layers.native),

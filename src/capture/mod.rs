@@ -6,10 +6,12 @@
 
 pub mod archive;
 pub mod bytes;
+mod cpu_runs;
 pub mod event_format;
 pub mod kallsyms;
 mod open;
 pub mod perf_data;
+pub mod perfetto;
 pub mod raw_pages;
 pub mod ring_buffer;
 pub mod source;
@@ -141,6 +143,8 @@ pub struct CaptureInfo {
     pub kallsyms: Option<Arc<Kallsyms>>,
     /// Kernel counters per buffer and CPU.
     pub cpu_stats: Vec<CpuStats>,
+    /// What a Perfetto trace holds beyond its events, where the input is one.
+    pub perfetto: Option<Arc<perfetto::Native>>,
     /// CPUs of the machine, 0 where unknown.
     pub cpu_count: u32,
     /// What is odd about the file, one sentence each; damage that cost data is in `damaged`.

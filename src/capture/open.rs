@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::archive::{self, Budget, Packing, Unpacked};
 use super::source::{FileSource, ReadAt};
 use super::tree::{Directory, Tree, head};
-use super::{Capture, perf_data, text, trace_dat, tracefs};
+use super::{Capture, perf_data, perfetto, text, trace_dat, tracefs};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes from which [`content`] can tell.
@@ -19,6 +19,8 @@ pub enum Content {
     TraceDat,
     /// A perf.data.
     PerfData,
+    /// A Perfetto trace.
+    Perfetto,
     /// ftrace text.
     Text,
     /// An archive, or a compressed file.
@@ -35,6 +37,8 @@ pub fn content(first: &[u8]) -> Content {
         Content::PerfData
     } else if let Some(packing) = archive::packing(first) {
         Content::Packed(packing)
+    } else if perfetto::is_perfetto(first) {
+        Content::Perfetto
     } else if text::is_ftrace_text(first) {
         Content::Text
     } else {
@@ -42,8 +46,8 @@ pub fn content(first: &[u8]) -> Content {
     }
 }
 
-/// Opens a capture of any supported kind: a trace.dat, a perf.data or ftrace text, compressed or not, or a copied tracefs directory,
-/// of which the main buffers are returned.
+/// Opens a capture of any supported kind: a trace.dat, a perf.data, a Perfetto trace or ftrace text, compressed or not, or a
+/// copied tracefs directory, of which the main buffers are returned.
 ///
 /// # Errors
 /// `Io` where it cannot be read, `Unsupported` for inputs of another kind, with a hint what to do instead, and
@@ -79,6 +83,7 @@ pub fn open_source(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
     match content(&first) {
         Content::TraceDat => trace_dat::open(path, source),
         Content::PerfData => perf_data::open(path, source),
+        Content::Perfetto => perfetto::open(path, source),
         Content::Text => text::open(path, source),
         Content::Packed(packing) => {
             let budget = Budget::for_archive(source.len());
@@ -112,16 +117,17 @@ pub fn why_not(path: &Path, first: &[u8]) -> Error {
     }
     let start = first.get(..first.len().min(8)).unwrap_or(&[]).escape_ascii();
     Error::format(format!("is no capture: it starts with \"{start}\""))
-        .hint("expected a trace.dat of trace-cmd, a perf.data, ftrace text, a copied tracefs directory, or an archive of them")
+        .hint("expected a trace.dat of trace-cmd, a perf.data, a Perfetto trace, ftrace text, a copied tracefs directory, or an archive of them")
 }
 
 /// Files that people have at hand and that are something else.
 fn look_alike(first: &[u8]) -> Option<(&'static str, &'static str)> {
-    let known: [(&[u8], &str, &str); 5] = [
+    let known: [(&[u8], &str, &str); 6] = [
         (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it and name the directory"),
         (b"Rar!", "is a rar archive", "unpack it and name the directory"),
         (b"\x04\x22\x4d\x18", "is an lz4 file", "unpack it: lz4 -d FILE"),
         (b"{\"traceEvents\"", "is a Chrome JSON trace", "name what it was made of: the captures"),
+        (b"packet {", "is a Perfetto trace in words (textproto)", "turn it into a trace: traceconv binary FILE FILE.pftrace"),
         (b"\x7fELF", "is a program", "name the capture that trace-cmd wrote"),
     ];
     known.iter().find(|(magic, ..)| first.starts_with(magic)).map(|&(_, what, hint)| (what, hint))

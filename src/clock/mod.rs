@@ -7,6 +7,7 @@
 
 pub mod history;
 pub mod infer;
+pub mod line;
 pub mod mapping;
 pub mod place;
 pub mod pvclock;

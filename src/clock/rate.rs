@@ -1,22 +1,25 @@
 //! Host TSC to nanoseconds, in integers.
 
+use crate::clock::line::ClockLine;
 use crate::clock::scaling::Scaling;
 use crate::time::{HostTsc, TraceNs};
 
-/// `ns = cycles * mult >> shift`, with a 128-bit product, as the kernel computes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `ns = cycles * mult >> shift`, with a 128-bit product, as the kernel computes it; or along a line that leads to the
+/// nanoseconds of a clock of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TscRate {
     mult: u64,
     shift: u32,
+    line: Option<ClockLine>,
 }
 
 impl TscRate {
     /// One cycle is shown as one nanosecond: what is left when nothing tells the rate.
-    pub const UNKNOWN: Self = Self { mult: 1, shift: 0 };
+    pub const UNKNOWN: Self = Self { mult: 1, shift: 0, line: None };
 
     /// The kernel's own multiplier and shift (TSC2NSEC). `None` if `mult` is 0 or `shift` is above 63.
     pub fn from_mult_shift(mult: u32, shift: u32) -> Option<Self> {
-        (mult != 0 && shift <= 63).then_some(Self { mult: u64::from(mult), shift })
+        (mult != 0 && shift <= 63).then_some(Self { mult: u64::from(mult), shift, line: None })
     }
 
     /// From a frequency. `None` for 0.
@@ -28,23 +31,42 @@ impl TscRate {
         loop {
             let mult = (1_000_000_000_u128 << shift) / u128::from(hz);
             if let Ok(mult) = u64::try_from(mult) {
-                return (mult != 0).then_some(Self { mult, shift });
+                return (mult != 0).then_some(Self { mult, shift, line: None });
             }
             shift -= 1;
         }
     }
 
+    /// Along a line: the axis is its clock's.
+    pub fn along(line: ClockLine) -> Option<Self> {
+        Some(Self { line: Some(line.clone()), ..Self::from_hz(line.hz())? })
+    }
+
+    /// The line, where the axis is another clock's.
+    pub fn line(&self) -> Option<&ClockLine> {
+        self.line.as_ref()
+    }
+
     /// The frequency in Hz, rounded.
-    pub fn hz(self) -> u64 {
+    pub fn hz(&self) -> u64 {
         let mult = u128::from(self.mult);
         (((1_000_000_000_u128 << self.shift) + mult / 2) / mult) as u64
     }
 
-    /// Nanoseconds since host TSC 0, saturating.
+    /// When it is on the axis, whose zero is host TSC 0 except along a line. Saturating.
     #[inline]
-    pub fn ns(self, tsc: HostTsc) -> TraceNs {
-        let ns = (u128::from(tsc.get()) * u128::from(self.mult)) >> self.shift;
-        TraceNs::new(u64::try_from(ns).unwrap_or(u64::MAX))
+    pub fn ns(&self, tsc: HostTsc) -> TraceNs {
+        TraceNs::new(match &self.line {
+            None => self.duration(tsc.get()),
+            Some(line) => line.ns(tsc.get()),
+        })
+    }
+
+    /// How many nanoseconds so many cycles last, saturating.
+    #[inline]
+    pub fn duration(&self, cycles: u64) -> u64 {
+        let ns = (u128::from(cycles) * u128::from(self.mult)) >> self.shift;
+        u64::try_from(ns).unwrap_or(u64::MAX)
     }
 }
 
@@ -66,7 +88,7 @@ pub enum RateSource {
 }
 
 /// A rate that one source names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Where it is known from.
     pub source: RateSource,
@@ -92,13 +114,13 @@ pub fn choose(candidates: &[Candidate]) -> Chosen {
         return Chosen { rate: TscRate::UNKNOWN, source: RateSource::Unknown, deviations: Vec::new() };
     };
     let reference = i128::from(best.rate.hz().max(1));
-    let deviation = |rate: TscRate| {
+    let deviation = |rate: &TscRate| {
         let parts = (i128::from(rate.hz()) - reference) * 1_000_000 / reference;
         i64::try_from(parts).unwrap_or(i64::MAX)
     };
     let others = candidates.iter().enumerate().filter(|&(i, _)| i != index);
-    let deviations = others.map(|(_, candidate)| (candidate.source, deviation(candidate.rate))).collect();
-    Chosen { rate: best.rate, source: best.source, deviations }
+    let deviations = others.map(|(_, candidate)| (candidate.source, deviation(&candidate.rate))).collect();
+    Chosen { rate: best.rate.clone(), source: best.source, deviations }
 }
 
 /// The host's rate in Hz from a guest's: `guest_hz` divided by the scaling ratio, rounded.

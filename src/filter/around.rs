@@ -29,9 +29,9 @@ impl Consumer for Windows {
         let reach = self.reach.get(lane as usize).and_then(|events| events.get(usize::from(record.event)));
         let Some(reach) = reach.copied().flatten() else { return };
         let at = self.rate.ns(ts).get();
-        let first = first_at(self.rate, at.saturating_sub(reach));
+        let first = first_at(&self.rate, at.saturating_sub(reach));
         // The last of the cycles that are shown at that nanosecond.
-        let last = first_at(self.rate, at.saturating_add(reach).saturating_add(1)).get().saturating_sub(1);
+        let last = first_at(&self.rate, at.saturating_add(reach).saturating_add(1)).get().saturating_sub(1);
         // A window around an event has the event in it, however coarse the clock.
         let window = HostRange { first: first.min(ts), last: HostTsc::new(last).max(ts) };
         let Some(window) = window.intersect(self.range) else { return };
@@ -70,7 +70,7 @@ pub(super) fn windows(
         });
         reach.collect()
     });
-    let mut windows = Windows { rate: session.rate.rate, range, reach: reach.collect(), found: Vec::new() };
+    let mut windows = Windows { rate: session.rate.rate.clone(), range, reach: reach.collect(), found: Vec::new() };
     run(&lanes.lanes, &mut windows, &|_, ()| Vec::new(), &mut |_| Ok(()), monitor)?;
     let found = crate::session::runs::join_spans(windows.found);
     if found.is_empty() {

@@ -85,7 +85,7 @@ pub fn nanoseconds(text: &str, default: u64) -> Result<u64, String> {
 }
 
 /// The first host time that is shown at `ns` or later.
-pub fn first_at(rate: TscRate, ns: u64) -> HostTsc {
+pub fn first_at(rate: &TscRate, ns: u64) -> HostTsc {
     let at = |tsc: u64| rate.ns(HostTsc::new(tsc)).get();
     let (mut low, mut high) = (0, u64::MAX);
     while low < high {
@@ -98,7 +98,7 @@ pub fn first_at(rate: TscRate, ns: u64) -> HostTsc {
 impl TimeSpec {
     /// The host times that are meant; several where one nanosecond is several cycles. `start` is what `+` counts from.
     pub(super) fn resolve(&self, session: &Session, start: HostTsc) -> Result<HostRange> {
-        let rate = session.rate.rate;
+        let rate = &session.rate.rate;
         let shown_at = |ns: u64| {
             let next = first_at(rate, ns.saturating_add(1));
             let first = first_at(rate, ns);
@@ -159,7 +159,7 @@ mod tests {
     fn a_time_on_the_axis_becomes_the_cycles_that_are_shown_there() {
         let rate = TscRate::from_hz(2_596_116_000).unwrap();
         for ns in [0, 1, 999, 26_865_123_456, u64::MAX / 4] {
-            let first = first_at(rate, ns);
+            let first = first_at(&rate, ns);
             assert!(rate.ns(first).get() >= ns);
             assert!(first.get() == 0 || rate.ns(HostTsc::new(first.get() - 1)).get() < ns);
         }

@@ -301,7 +301,7 @@ impl Pairing {
     /// something tells that rate.
     fn assume_rate(&mut self, side: &HostSide<'_>) -> bool {
         let stored = side.hosts.iter().find_map(|(capture, _)| capture.info.tsc2nsec);
-        let stored = stored.and_then(|t| TscRate::from_mult_shift(t.mult, t.shift)).map(TscRate::hz);
+        let stored = stored.and_then(|t| TscRate::from_mult_shift(t.mult, t.shift)).map(|rate| rate.hz());
         let hz = stored.or(side.request.tsc_hz).or(side.facts.log_tsc_hz);
         let Some(params) = hz.and_then(Params::at_rate) else { return false };
         for v in &mut self.vcpus {

@@ -63,7 +63,8 @@ pub(super) fn choose(session: &Session, request: &Request, warnings: &mut Vec<St
         RateSource::Tsc2Nsec if from_perf.is_some_and(|i| i.capture.info.stamp_cycles > 0) => "TIME_CONV of perf.data",
         source => words(source, given),
     };
-    RateChoice { rate: chosen.rate, hz: Some(chosen.rate.hz()), source: source.to_owned(), others }
+    let hz = Some(chosen.rate.hz());
+    RateChoice { rate: chosen.rate, hz, source: source.to_owned(), others }
 }
 
 /// A source in words; `given` is where the user said it.

@@ -55,7 +55,7 @@ pub fn stamps_are_nanoseconds(session: &Session, vm: usize, monitor: &Monitor<'_
         return Ok(false);
     }
     let cycles = windows(&session.hosts(), &[HostRange::ALL], monitor)?;
-    let rate = session.rate.rate;
+    let rate = &session.rate.rate;
     let ns = |range: &HostRange| {
         let at = |tsc: HostTsc| HostTsc::new(rate.ns(tsc).get());
         HostRange::new(at(range.first), at(range.last))

@@ -9,7 +9,6 @@
 mod attr;
 mod clock;
 mod header;
-mod index;
 mod records;
 mod scan;
 mod stream;

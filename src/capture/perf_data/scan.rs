@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::clock::TimeConv;
 use super::header::{Header, Place};
-use super::index::Index;
 use super::records::{PerfRecord, Records, kind};
 use super::stream::{Attrs, lost};
 use crate::capture::bytes::Cursor;
+use crate::capture::cpu_runs::Index;
 use crate::capture::source::ReadAt;
 use crate::capture::trace_dat::notes::Notes;
 use crate::capture::{CaptureInfo, Endian};
@@ -118,7 +118,7 @@ impl Scan {
             && attr.raw(record.body, self.endian).is_some()
         {
             self.events += 1;
-            self.index.add(when, record.at, record.size());
+            self.index.add(when.cpu, (when.time, when.time), record.at, record.size());
         } else {
             self.damaged += 1;
         }
@@ -126,7 +126,7 @@ impl Scan {
 
     fn lost(&mut self, record: &PerfRecord<'_>) {
         match self.attrs.when(record, self.endian).filter(|when| when.cpu < MAX_CPUS) {
-            Some(when) => self.index.add(when, record.at, record.size()),
+            Some(when) => self.index.add(when.cpu, (when.time, when.time), record.at, record.size()),
             None => self.lost = self.lost.saturating_add(lost(record, self.endian).unwrap_or(0)),
         }
     }

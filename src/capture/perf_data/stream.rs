@@ -7,9 +7,9 @@ use rustc_hash::FxHashMap;
 
 use super::attr::{Attr, When};
 use super::clock::TimeConv;
-use super::index::Piece;
 use super::records::{PerfRecord, kind};
 use crate::capture::bytes::u64_from;
+use crate::capture::cpu_runs::Piece;
 use crate::capture::ring_buffer::EventIds;
 use crate::capture::source::ReadAt;
 use crate::capture::{Chunk, ChunkSource, Endian, Lost, Record};

@@ -67,7 +67,7 @@ fn is_name(text: &[u8]) -> bool {
 }
 
 /// The system to which an event of this name belongs: text does not say. What is not known is `text`.
-pub(super) fn system_of(event: &str) -> &'static str {
+pub(in crate::capture) fn system_of(event: &str) -> &'static str {
     const NAMES: &[(&str, &[&str])] = &[
         (
             "ftrace",

@@ -20,6 +20,8 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
+pub(super) use body::system_of;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use super::{Named, nothing_found};
 use crate::capture::archive::{self, Budget, Packing, Unpacked};
 use crate::capture::source::{FileSource, ReadAt};
 use crate::capture::tree::{Directory, EntryKind, Tree, head};
-use crate::capture::{self, Capture, Content, content, text, tracefs};
+use crate::capture::{self, Capture, Content, content, perfetto, text, tracefs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::facts::{Facts, MAX_FACT_FILE};
@@ -261,6 +261,7 @@ impl<'a> Search<'a> {
         let first = head(&shown, &*source, HEAD)?;
         match content(&first) {
             Content::TraceDat | Content::PerfData => self.take(capture::open_source(&shown, source)?, place),
+            Content::Perfetto => self.perfetto(place, source),
             Content::Packed(packing) => self.packed(place, source, packing, texts),
             Content::Text if is_sound_text(&first) => {
                 let (from_root, report) = (place.from_root.clone(), is_report(&first));
@@ -272,6 +273,28 @@ impl<'a> Search<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// A Perfetto trace: a recording, or what was made of one.
+    fn perfetto(&mut self, place: &Place<'_>, source: Arc<dyn ReadAt>) -> Result<()> {
+        let (shown, named) = (place.shown(), self.named_in_manifest(&place.from_root).is_some());
+        match capture::open_source(&shown, source) {
+            Ok(capture) => match capture.info.perfetto.as_ref().and_then(|native| native.made_by.as_ref()) {
+                Some(tool) if !named => self.leave_out(LeftOut::capture(shown, format!("{tool} wrote it"))),
+                _ => self.take(capture, place)?,
+            },
+            Err(error) if named || !matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Format) => {
+                return Err(error);
+            }
+            Err(error) => {
+                // The path is said already.
+                let why = error.to_string();
+                let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why).to_owned();
+                let own = why == perfetto::OWN_TIMELINE;
+                self.leave_out(LeftOut { surprising: !own, ..LeftOut::silently(shown, why) });
+            }
+        }
+        Ok(())
     }
 
     /// A compressed file or an archive.

@@ -1,10 +1,8 @@
-//! Where the records of each CPU stand, in chunks that no event leaves in time.
+//! Where the records of each CPU stand in files that mix those of all CPUs, in chunks that no event leaves in time.
 //!
-//! perf writes the kernel's buffers one after the other, round after round: a CPU's records stand in runs. A recording
-//! of threads instead of CPUs has them in any order, but never far from it. So a chunk is a list of runs, its events
-//! are sorted when it is read, and chunks that overlap in time become one.
-
-use super::attr::When;
+//! perf and Perfetto write the kernel's buffers one after the other, round after round: a CPU's records stand in runs. A
+//! recording of threads instead of CPUs has them in any order, but never far from it. So a chunk is a list of runs, its
+//! events are sorted when it is read, and chunks that overlap in time become one.
 
 /// A chunk is closed when it holds this many bytes of records.
 const CHUNK: u64 = 128 << 10;
@@ -28,7 +26,7 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    fn push(&mut self, at: u64, size: u64, time: u64, joined: bool) {
+    fn push(&mut self, at: u64, size: u64, last: u64, joined: bool) {
         let end = at.saturating_add(size);
         if joined && self.run.1 > self.run.0 && at >= self.run.1 && at - self.run.1 <= GAP {
             self.run.1 = end;
@@ -37,7 +35,7 @@ impl Piece {
             self.run = (at, end);
         }
         self.size = self.size.saturating_add(size);
-        self.max = self.max.max(time);
+        self.max = self.max.max(last);
     }
 
     fn flush(&mut self) {
@@ -103,22 +101,22 @@ struct CpuIndex {
 
 impl CpuIndex {
     /// Adds a record; false where it is too old.
-    fn add(&mut self, at: u64, size: u64, time: u64, joined: bool) -> bool {
-        while let Some(mut last) = self.closed.pop_if(|last| time < last.max) {
-            if last.size.saturating_add(self.open.size) > MAX_CHUNK {
-                self.closed.push(last);
+    fn add(&mut self, at: u64, size: u64, (first, last): (u64, u64), joined: bool) -> bool {
+        while let Some(mut before) = self.closed.pop_if(|before| first < before.max) {
+            if before.size.saturating_add(self.open.size) > MAX_CHUNK {
+                self.closed.push(before);
                 return false;
             }
-            last.join(std::mem::take(&mut self.open));
-            self.open = last;
+            before.join(std::mem::take(&mut self.open));
+            self.open = before;
         }
-        if time < self.open.max && self.open.size >= MAX_CHUNK {
+        if first < self.open.max && self.open.size >= MAX_CHUNK {
             return false;
         }
-        if self.open.size >= CHUNK && time >= self.open.max {
+        if self.open.size >= CHUNK && first >= self.open.max {
             self.close();
         }
-        self.open.push(at, size, time, joined);
+        self.open.push(at, size, last, joined);
         true
     }
 
@@ -141,16 +139,16 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Adds a record of `size` bytes at `at`; records are added in the order of the file. The caller has checked the
-    /// number of the CPU.
-    pub(super) fn add(&mut self, when: When, at: u64, size: u64) {
-        let cpu = when.cpu as usize;
-        if self.cpus.len() <= cpu {
-            self.cpus.resize_with(cpu + 1, CpuIndex::default);
+    /// Adds a record of `size` bytes at `at`, with the times of its first and last event; records are added in the order
+    /// of the file. The caller has checked the number of the CPU.
+    pub(super) fn add(&mut self, cpu: u32, times: (u64, u64), at: u64, size: u64) {
+        let index = cpu as usize;
+        if self.cpus.len() <= index {
+            self.cpus.resize_with(index + 1, CpuIndex::default);
         }
-        let joined = self.last == Some(when.cpu);
-        let added = self.cpus.get_mut(cpu).is_some_and(|index| index.add(at, size, when.time, joined));
-        self.last = added.then_some(when.cpu);
+        let joined = self.last == Some(cpu);
+        let added = self.cpus.get_mut(index).is_some_and(|index| index.add(at, size, times, joined));
+        self.last = added.then_some(cpu);
         self.late += u64::from(!added);
     }
 
@@ -177,7 +175,7 @@ mod tests {
         let mut index = Index::default();
         let mut at = 1000;
         for &(cpu, time, size) in records {
-            index.add(When { time, cpu }, at, size);
+            index.add(cpu, (time, time), at, size);
             at += size;
         }
         assert_eq!(index.late, 0);
@@ -212,12 +210,12 @@ mod tests {
         let mut index = Index::default();
         let mut at = 0;
         for time in 0..2 * MAX_CHUNK / CHUNK {
-            index.add(When { time: 100 + time, cpu: 0 }, at, CHUNK);
+            index.add(0, (100 + time, 100 + time), at, CHUNK);
             at += CHUNK;
         }
-        index.add(When { time: 1, cpu: 0 }, at, 8);
+        index.add(0, (1, 1), at, 8);
         assert_eq!(index.late, 1);
-        index.add(When { time: 1 << 20, cpu: 0 }, at + 8, 8);
+        index.add(0, (1 << 20, 1 << 20), at + 8, 8);
         assert_eq!(index.late, 1);
         for (_, pieces) in index.finish() {
             assert!(pieces.iter().all(|piece| piece.size <= MAX_CHUNK + CHUNK));

@@ -1,0 +1,148 @@
+//! Compressed packets: each holds a run of packets. They are unpacked once, into memory or a temporary file without a
+//! name, so that they can be read in any order.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use super::packets::{MAX_PACKET, Packet, Packets, field, whole};
+use super::wire::Fields;
+use crate::capture::archive::{self, Budget};
+use crate::capture::source::ReadAt;
+use crate::capture::trace_dat::notes::Notes;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A packet's compressed packets, and whether they are zstd and not deflate.
+pub(super) fn compressed(body: &[u8]) -> Option<(&[u8], bool)> {
+    Fields::new(body).find_map(|(number, value)| match number {
+        field::COMPRESSED => Some((value.bytes()?, false)),
+        field::ZSTD_COMPRESSED => Some((value.bytes()?, true)),
+        _ => None,
+    })
+}
+
+/// All packets, those that are compressed unpacked.
+pub(super) fn unpack(source: &Arc<dyn ReadAt>, notes: &mut Notes) -> Result<Unpacked> {
+    let mut unpacker = Unpacker {
+        packets: Packets::new(Arc::clone(source)),
+        out: Vec::new(),
+        out_at: 0,
+        settled: 0,
+        damaged: 0,
+        first_damage: None,
+        failed: None,
+    };
+    let budget = Budget::for_archive(source.len());
+    let unpacked = archive::store(&mut unpacker, &budget, &|error| Error::format(error.to_string()));
+    if let Some(error) = unpacker.failed {
+        return Err(error);
+    }
+    let unpacked = unpacked.map_err(|error| match error.kind() {
+        ErrorKind::Limit => error.hint("record without compression_type"),
+        _ => error,
+    })?;
+    if let Some(first) = unpacker.first_damage {
+        notes.damaged(format!("{} compressed packets cannot be unpacked whole; the first {first}", unpacker.damaged));
+    }
+    if let Some(broken) = unpacker.packets.broken.take() {
+        notes.damaged(broken);
+    }
+    Ok(Unpacked { source: unpacked, settled: unpacker.settled, end: unpacker.packets.position() })
+}
+
+/// What was unpacked.
+pub(super) struct Unpacked {
+    pub(super) source: Arc<dyn ReadAt>,
+    /// In the file as it is: the end of the packet with the first clock snapshot.
+    pub(super) settled: u64,
+    /// In the file as it is: the end of the last packet.
+    pub(super) end: u64,
+}
+
+struct Unpacker {
+    packets: Packets,
+    out: Vec<u8>,
+    out_at: usize,
+    settled: u64,
+    damaged: u64,
+    first_damage: Option<String>,
+    failed: Option<Error>,
+}
+
+impl Unpacker {
+    fn refill(&mut self) -> Result<()> {
+        self.out.clear();
+        self.out_at = 0;
+        while self.out.is_empty() {
+            let Some(packet) = self.packets.next()? else { return Ok(()) };
+            let end = packet.at.saturating_add(packet.size);
+            let settles = match compressed(packet.body) {
+                None => {
+                    head(packet.body.len(), &mut self.out);
+                    self.out.extend_from_slice(packet.body);
+                    settles(packet.body)
+                }
+                Some((bytes, zstd)) => {
+                    if let Err(why) = inflate(bytes, zstd, &mut self.out) {
+                        self.damaged += 1;
+                        self.first_damage.get_or_insert_with(|| format!("is at byte {:#x}: {why}", packet.at));
+                    }
+                    let sound = whole(&self.out, 0).last().map_or(0, |last: Packet<'_>| last.at + last.size);
+                    self.out.truncate(sound as usize);
+                    whole(&self.out, 0).any(|packet| settles(packet.body))
+                }
+            };
+            if settles && self.settled == 0 {
+                self.settled = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the packet is a clock snapshot.
+pub(super) fn settles(body: &[u8]) -> bool {
+    Fields::new(body).any(|(number, _)| number == field::CLOCK_SNAPSHOT)
+}
+
+fn head(len: usize, out: &mut Vec<u8>) {
+    out.push(super::packets::MARK);
+    let mut len = len as u64;
+    while len >= 0x80 {
+        out.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    out.push(len as u8);
+}
+
+/// Appends what unpacks; an error says why that is not all.
+fn inflate(bytes: &[u8], zstd: bool, out: &mut Vec<u8>) -> std::result::Result<(), String> {
+    let result = if zstd {
+        zstd::stream::read::Decoder::with_buffer(bytes).and_then(|decoder| decoder.take(MAX_PACKET).read_to_end(out))
+    } else {
+        flate2::bufread::ZlibDecoder::new(bytes).take(MAX_PACKET).read_to_end(out)
+    };
+    match result {
+        Ok(size) if size as u64 == MAX_PACKET => Err(format!("it holds {MAX_PACKET} bytes or more")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Read for Unpacker {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.out_at >= self.out.len()
+            && let Err(error) = self.refill()
+        {
+            let message = error.to_string();
+            self.failed = Some(error);
+            return Err(io::Error::other(message));
+        }
+        let rest = self.out.get(self.out_at..).unwrap_or(&[]);
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        self.out_at += count;
+        Ok(count)
+    }
+}
