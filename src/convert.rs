@@ -1,6 +1,7 @@
 //! From a session to an output file, and the report about it.
 
 mod machines;
+mod passing;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,8 +19,8 @@ use crate::report::{
 };
 use crate::selection::{Selection, recorded};
 use crate::session::{Role, Session, Vcpu};
-use crate::time::HostTsc;
-use crate::timeline::drawing::{Batch, FieldSource};
+use crate::time::{HostTsc, TraceNs};
+use crate::timeline::drawing::{Batch, Exporter, FieldSource};
 use crate::timeline::setup::{DrawOptions, NativeEvents, SegmentSetup, Setup, VcpuSetup, VmSetup};
 use crate::timeline::{Outcome, Stall, Timeline};
 
@@ -124,10 +125,15 @@ pub fn convert(
     let draw = DrawOptions { whole_recordings: selection.has_all_of_guests(), ..options.draw.clone() };
     let timeline = timeline(session, &lanes, selection, draw);
     let world = timeline.world();
-    let exporter = options.format.exporter();
+    let (passing, not_passing) = passing::passing(session, options);
+    let own = options.format.exporter();
+    let exporter: &dyn Exporter = passing.as_ref().map_or(&*own, |passing| &passing.exporter);
+    let pack = |bytes: Vec<u8>| if options.compress { gzip::member(&bytes) } else { bytes };
+    if let Some(passing) = &passing {
+        passing.native.copy_start(&mut |bytes| write(&pack(bytes)))?;
+    }
     let mut bytes = Vec::new();
     exporter.header(&world, &mut bytes);
-    let pack = |bytes: Vec<u8>| if options.compress { gzip::member(&bytes) } else { bytes };
     write(&pack(bytes))?;
     let encode = |number: u64, batch: Batch| {
         let mut out = Vec::with_capacity(batch.items.len() * 40);
@@ -141,7 +147,15 @@ pub fn convert(
     exporter.batch(&world, done.batches, &outcome.last, &mut bytes);
     exporter.footer(&world, &mut bytes);
     write(&pack(bytes))?;
-    Ok(report(session, &lanes, &done.ledgers, &outcome))
+    let mut report = report(session, &lanes, &done.ledgers, &outcome);
+    report.warnings.extend(not_passing);
+    if let Some(passing) = &passing {
+        passing.native.copy_rest(&mut |bytes| write(&pack(bytes)))?;
+        if let Some(input) = report.inputs.get_mut(passing.input) {
+            input.packets_passed = passing.native.packets;
+        }
+    }
+    Ok(report)
 }
 
 /// Interprets a session without writing anything: what `check` and `stats` are made from.
@@ -231,11 +245,21 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: 
         host_comms: hosts.flat_map(|i| i.capture.info.cmdlines.iter().cloned()).collect(),
         rate: session.rate.rate.clone(),
         span: (drawn.first, drawn.last),
-        wall_clock: None,
+        wall_clock: wall_clock(session),
         machines: machines::machines(session, draw.layers.native),
         metadata: metadata(session),
         options: draw,
     }
+}
+
+/// Wall-clock time at the host's first event, where the axis is the clock that it was read with.
+fn wall_clock(session: &Session) -> Option<(TraceNs, u64)> {
+    let hosts = session.inputs.iter().filter(|i| i.role == Role::Host);
+    hosts.into_iter().find_map(|input| {
+        let (native, date) = (input.capture.info.perfetto.as_ref()?, input.capture.info.date_ns?);
+        let on_axis = native.line.as_ref() == session.rate.rate.line() && session.on_axis(&input.capture, 0);
+        on_axis.then(|| Some((TraceNs::new(native.first_ns), native.first_ns.checked_add(date)?)))?
+    })
 }
 
 fn segments(vcpu: &Vcpu) -> Vec<SegmentSetup> {
@@ -335,6 +359,7 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
             events_read: input.survey.events(),
             events_lost: input.survey.streams.iter().map(|s| s.lost).sum(),
             losses_uncounted: input.survey.streams.iter().map(|s| s.lost_unknown).sum(),
+            packets_passed: 0,
         });
     }
     report.warnings = session.all_warnings();

@@ -45,6 +45,8 @@ pub struct InputReport {
     pub events_lost: u64,
     /// Places where the kernel lost events without counting them.
     pub losses_uncounted: u64,
+    /// Packets of a Perfetto trace that are in the output as they are. They are no part of the account of events.
+    pub packets_passed: u64,
 }
 
 /// What became of the events.
@@ -177,6 +179,9 @@ impl Report {
         let places: u64 = self.inputs.iter().map(|i| i.losses_uncounted).sum();
         if lost + places > 0 {
             let _ = writeln!(text, "{lost} events lost while recording, and at {places} places an unknown number");
+        }
+        for input in self.inputs.iter().filter(|input| input.packets_passed > 0) {
+            let _ = writeln!(text, "{} packets of {} are in the output as they are", input.packets_passed, input.path);
         }
         for vm in &self.vms {
             let (checked, inside) = vm.vcpus.iter().fold((0, 0), |(c, i), v| (c + v.checked, i + v.inside));

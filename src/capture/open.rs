@@ -127,7 +127,11 @@ fn look_alike(first: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"Rar!", "is a rar archive", "unpack it and name the directory"),
         (b"\x04\x22\x4d\x18", "is an lz4 file", "unpack it: lz4 -d FILE"),
         (b"{\"traceEvents\"", "is a Chrome JSON trace", "name what it was made of: the captures"),
-        (b"packet {", "is a Perfetto trace in words (textproto)", "turn it into a trace: traceconv binary FILE FILE.pftrace"),
+        (
+            b"packet {",
+            "is a Perfetto trace in words (textproto)",
+            "turn it into a trace: traceconv binary FILE FILE.pftrace",
+        ),
         (b"\x7fELF", "is a program", "name the capture that trace-cmd wrote"),
     ];
     known.iter().find(|(magic, ..)| first.starts_with(magic)).map(|&(_, what, hint)| (what, hint))

@@ -101,7 +101,8 @@ impl ClockLine {
     pub fn ns(&self, tsc: u64) -> u64 {
         let Some((from, way)) = self.piece(tsc, |corner| corner.1) else { return 0 };
         let since = i128::from(tsc) - i128::from(from.1);
-        let ns = i128::from(from.0).saturating_add(since.saturating_mul(i128::from(way.0)).div_euclid(i128::from(way.1)));
+        let ns =
+            i128::from(from.0).saturating_add(since.saturating_mul(i128::from(way.0)).div_euclid(i128::from(way.1)));
         u64::try_from(ns.max(0)).unwrap_or(u64::MAX)
     }
 
@@ -157,7 +158,8 @@ mod tests {
 
     #[test]
     fn what_tells_no_rate() {
-        for readings in [&[][..], &[(1, 2)], &[(5, 2), (5, 3)], &[(0, 0), (9_999_999, 20_000_000)], &[(0, 9), (SECOND, 8)]]
+        for readings in
+            [&[][..], &[(1, 2)], &[(5, 2), (5, 3)], &[(0, 0), (9_999_999, 20_000_000)], &[(0, 9), (SECOND, 8)]]
         {
             assert_eq!(ClockLine::through(readings), None, "{readings:?}");
         }

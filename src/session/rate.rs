@@ -35,6 +35,13 @@ pub(super) fn choose(session: &Session, request: &Request, warnings: &mut Vec<St
     if let Some(ns) = nanosecond_host(session) {
         return ns;
     }
+    if let Some(line) = perfetto_host(session) {
+        if request.tsc_hz.is_some() {
+            let given = if request.tsc_hz_in_manifest { "capture.toml" } else { "--tsc-hz" };
+            warnings.push(format!("the rate of {given} is not used: {} tell it, {} Hz", line.source, line.rate.hz()));
+        }
+        return line;
+    }
     let mut found = Vec::new();
     found.extend(tsc2nsec(&hosts_first, warnings).map(|rate| Candidate { source: RateSource::Tsc2Nsec, rate }));
     let mut add = |source: RateSource, hz: Option<u64>| {
@@ -105,6 +112,18 @@ fn nanosecond_host(session: &Session) -> Option<RateChoice> {
             others: Vec::new(),
         }),
     }
+}
+
+/// A host that Perfetto recorded has clock snapshots: the axis is its clock, so that its own packets fit to what is drawn.
+fn perfetto_host(session: &Session) -> Option<RateChoice> {
+    let hosts = session.inputs.iter().filter(|i| i.role == Role::Host);
+    let line = hosts.filter_map(|i| i.capture.info.perfetto.as_ref()?.line.clone()).next()?;
+    Some(RateChoice {
+        hz: Some(line.hz()),
+        rate: TscRate::along(line)?,
+        source: "clock snapshots of the Perfetto trace".to_owned(),
+        others: Vec::new(),
+    })
 }
 
 /// The host's rate from the guest's, as the kernel knows it: divided by the VM's scaling.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::capture::Clock;
+use crate::capture::{Capture, Clock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::inputs::{LeftOut, Named, Opened};
 use crate::session::request::GuestSpec;
@@ -66,12 +66,25 @@ fn related(opened: &[Opened], roles: &Roles) -> Result<()> {
             guest.capture.path.display()
         );
         let perf = hosts.iter().any(|(capture, _)| capture.info.kind.starts_with("perf.data"));
-        return Err(Error::new(ErrorKind::Evidence, message).in_file(path).hint(if perf {
+        let perfetto = |capture: &Capture| capture.info.perfetto.is_some();
+        return Err(Error::new(ErrorKind::Evidence, message).in_file(path).hint(if hosts.iter().any(|h| perfetto(h.0)) {
+            format!(
+                "record the guest with `trace-cmd record -C {host} …`; or record the host where Perfetto notes the TSC in its \
+                 clock snapshots (x86, two of them 10 ms apart or more)"
+            )
+        } else if perfetto(&guest.capture) {
+            format!(
+                "record the host with `trace-cmd record -C {other} …`, or the guest with the host's clock: Perfetto has boot, \
+                 and mono_raw with `ftrace_config {{ use_monotonic_raw_clock: true }}`"
+            )
+        } else if perf {
             "record the host without -k where its kernel's clock is the TSC, so that perf notes how it makes nanoseconds of \
              cycles (TIME_CONV), or with `trace-cmd record -C x86-tsc -e kvm -e sched …`"
+                .to_owned()
         } else {
             "record the host with `trace-cmd record -C x86-tsc -e kvm -e sched …`, or, where there is no x86-tsc, both with \
              the same clock"
+                .to_owned()
         }));
     }
     Ok(())
@@ -98,7 +111,9 @@ fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Resu
     // A guest that runs guests itself has kvm events too; only the outermost host has no peer that shifts it.
     let outer: Vec<usize> = with_kvm.iter().copied().filter(|&i| opened[i].capture.info.time_shift.is_none()).collect();
     let announces: Vec<usize> = outer.iter().copied().filter(|&i| !opened[i].capture.info.guests.is_empty()).collect();
-    let node = |i: usize| opened[i].capture.info.uname.as_deref().and_then(|u| u.split(' ').nth(1)).map(str::to_owned);
+    let node = |i: usize| {
+        opened[i].capture.info.uname.as_deref().and_then(|u| u.split(' ').nth(1)).filter(|&name| name != "?")
+    };
     match (announces.as_slice(), outer.as_slice()) {
         ([only], _) | ([], [only]) => Ok(vec![*only]),
         (_, several) if several.iter().all(|&i| node(i).is_some() && node(i) == node(several[0])) => {

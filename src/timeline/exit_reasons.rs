@@ -76,6 +76,7 @@ impl Reasons {
                 }
             }
             Reason::Name(text) => self.named(text.get(payload), names),
+            Reason::Unrecorded => ReasonId::UNRECORDED,
         }
     }
 

@@ -196,6 +196,8 @@ pub(super) enum Reason {
     },
     /// By name.
     Name(Text),
+    /// Not at all.
+    Unrecorded,
 }
 
 /// The plans for all events of a capture, by event index.
@@ -293,7 +295,7 @@ fn exit(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
         text.map(Reason::Name)
     };
     Some(Kind::KvmExit(Exit {
-        reason: trap.or_else(by_number).or_else(by_name)?,
+        reason: trap.or_else(by_number).or_else(by_name).unwrap_or(Reason::Unrecorded),
         isa: num("isa"),
         rip: ["guest_rip", "rip", "vcpu_pc"].into_iter().find_map(num),
         info1: num("info1"),

@@ -16,6 +16,10 @@ mod perf_data;
 #[path = "../support/perf_data_writer.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod perf_data_writer;
+mod perfetto;
+#[path = "../support/perfetto_writer.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod perfetto_writer;
 mod picture;
 mod print;
 mod run;

@@ -125,7 +125,7 @@ fn count(capture: &Capture) -> usize {
 }
 
 /// What `check --json` says of each vCPU: VM, number, checked, inside, offsets, verdict.
-fn vcpus(report: &Value) -> Vec<String> {
+pub(crate) fn vcpus(report: &Value) -> Vec<String> {
     let vms = report["vms"].as_array().expect("vms").iter();
     let vcpus = vms.flat_map(|vm| vm["vcpus"].as_array().expect("vCPUs").iter().map(move |vcpu| (vm, vcpu)));
     let words = |(vm, v): (&Value, &Value)| {
@@ -167,7 +167,7 @@ fn guests_are_placed_on_a_host_recorded_by_perf() {
 }
 
 /// The same words; numbers with a point (milliseconds, microseconds, shares) agree to 10 in their last digit.
-fn same_numbers(ours: &str, theirs: &str) {
+pub(crate) fn same_numbers(ours: &str, theirs: &str) {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(words(ours).len(), words(theirs).len());
     for (a, b) in words(ours).iter().zip(&words(theirs)) {

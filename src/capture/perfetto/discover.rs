@@ -128,7 +128,9 @@ impl Discovery {
                 continue;
             };
             // Numbers of both signs are signed; what was a text once can hold no number.
-            if let Some((_, known)) = named.fields.get_mut(known).filter(|(_, known)| *known != kind && *known != Kind::Text) {
+            if let Some((_, known)) =
+                named.fields.get_mut(known).filter(|(_, known)| *known != kind && *known != Kind::Text)
+            {
                 *known = if kind == Kind::Text { kind } else { Kind::S64 };
             }
         }
@@ -160,9 +162,8 @@ impl Discovery {
         for (known, seen) in known::known().iter().zip(&self.known) {
             let Some(seen) = seen else { continue };
             let fields = (1..).zip(&known.fields).filter(|(number, _)| seen >> number & 1 != 0);
-            let fields = fields.filter_map(|(number, field)| {
-                field.map(|(name, kind)| Wanted { number, name, kind, zigzag: false })
-            });
+            let fields = fields
+                .filter_map(|(number, field)| field.map(|(name, kind)| Wanted { number, name, kind, zigzag: false }));
             if let Some(index) = made.layout(known.system, known.name, &fields.collect::<Vec<_>>()) {
                 Layouts::set(&mut made.layouts.known, known.number, index);
             }

@@ -131,11 +131,7 @@ fn without_events(scan: &Scan, info: &CaptureInfo) -> Error {
 }
 
 /// The clock of the stamps, its number in Perfetto, and how TSC cycles are made of its nanoseconds.
-fn clock_of(
-    scan: &Scan,
-    info: &mut CaptureInfo,
-    notes: &mut Notes,
-) -> Result<(Clock, Option<u32>, Option<ClockLine>)> {
+fn clock_of(scan: &Scan, info: &mut CaptureInfo, notes: &mut Notes) -> Result<(Clock, Option<u32>, Option<ClockLine>)> {
     let [bundles] = *scan.clocks.as_slice() else {
         return Err(Error::format("its events were recorded with several clocks").hint("record again with one"));
     };

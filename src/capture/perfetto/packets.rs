@@ -113,9 +113,9 @@ impl Packets {
         let count = self.end.saturating_sub(self.position).min(WINDOW.max(needed as u64)) as usize;
         self.window.resize(count, 0);
         self.window_at = self.position;
-        self.source.read_exact_at(&mut self.window, self.position).map_err(|error| {
-            Error::new(ErrorKind::Io, format!("cannot read packets: {error}")).at(self.position)
-        })
+        self.source
+            .read_exact_at(&mut self.window, self.position)
+            .map_err(|error| Error::new(ErrorKind::Io, format!("cannot read packets: {error}")).at(self.position))
     }
 }
 

@@ -132,7 +132,8 @@ impl Scan {
                 field::SYSTEM_INFO => self.system_info(message),
                 field::FTRACE_STATS => self.ftrace_stats(message),
                 field::TRACK_DESCRIPTOR => {
-                    let uuid = Fields::new(message).find_map(|(number, value)| (number == 1).then(|| value.number())?);
+                    let uuid =
+                        Fields::new(message).find_map(|(number, value)| (number == 1).then(|| value.number())?);
                     Native::track(&mut self.largest_track, uuid.unwrap_or(0));
                 }
                 field::TRACE_ATTRIBUTES => self.attributes(message),
@@ -245,7 +246,8 @@ impl Scan {
             match (number, value) {
                 (1, Value::Bytes(names)) => {
                     let of = |wanted: u32| {
-                        let text = Fields::new(names).find_map(|(number, value)| (number == wanted).then(|| value.bytes())?);
+                        let text =
+                            Fields::new(names).find_map(|(number, value)| (number == wanted).then(|| value.bytes())?);
                         text.filter(|text| !text.is_empty()).map(|text| String::from_utf8_lossy(text).replace(' ', "_"))
                     };
                     let [system, release, machine] = [1, 3, 4].map(|wanted| of(wanted).unwrap_or_else(|| "?".into()));
@@ -304,7 +306,8 @@ impl Scan {
         if events > 0 {
             let mut kinds: Vec<(&u32, &u64)> = unread.iter().collect();
             kinds.sort_by_key(|(number, count)| (std::cmp::Reverse(**count), **number));
-            let names: Vec<String> = kinds.iter().take(5).map(|(number, count)| format!("{number} ({count})")).collect();
+            let names: Vec<String> =
+                kinds.iter().take(5).map(|(number, count)| format!("{number} ({count})")).collect();
             let more = kinds.len().saturating_sub(names.len());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             notes.warn(format!(
@@ -313,7 +316,9 @@ impl Scan {
             ));
         }
         for (machine, events) in &self.others {
-            notes.warn(format!("{events} ftrace events of machine {machine} are left out: one recording is one machine"));
+            notes.warn(format!(
+                "{events} ftrace events of machine {machine} are left out: one recording is one machine"
+            ));
         }
         if self.broken > 0 {
             notes.damaged(format!("{} packets make no sense and are skipped", self.broken));

@@ -80,23 +80,19 @@ impl ChunkSource for CpuStream {
         }
         losses.sort_unstable();
         let records = &chunk.records;
-        chunk.lost.extend(losses.into_iter().filter_map(|ns| self.stamp(ns)).map(|time| Lost {
-            before: records.partition_point(|record| record.ts < time),
-            count: None,
-        }));
+        chunk.lost.extend(
+            losses
+                .into_iter()
+                .filter_map(|ns| self.stamp(ns))
+                .map(|time| Lost { before: records.partition_point(|record| record.ts < time), count: None }),
+        );
         Ok(())
     }
 }
 
 impl CpuStream {
     /// Gathers what a packet holds of this CPU.
-    fn packet<'a>(
-        &self,
-        body: &'a [u8],
-        items: &mut Vec<(u64, What<'a>)>,
-        losses: &mut Vec<u64>,
-        chunk: &mut Chunk,
-    ) {
+    fn packet<'a>(&self, body: &'a [u8], items: &mut Vec<(u64, What<'a>)>, losses: &mut Vec<u64>, chunk: &mut Chunk) {
         let mut bundles = None;
         for (number, value) in Fields::new(body) {
             match (number, value) {

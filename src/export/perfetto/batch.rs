@@ -2,37 +2,36 @@
 
 use rustc_hash::FxHashMap;
 
+use super::frame::Frame;
 use super::intern::{Lookup, Recent, Table};
 use super::proto::clock_snapshot::Clocks;
 use super::proto::trace_packet::SequenceFlags;
 use super::proto::track_event::Type;
-use super::{header, uuid, wire};
+use super::{header, wire};
 use crate::capture::Endian;
 use crate::capture::event_format::{Field, Value};
 use crate::export::text::{push_array, push_hex, push_lossy};
 use crate::timeline::drawing::{Arg, Batch, Correlation, Item, Shape, StringId, TrackId, World};
 
-/// All batches are stretches of this sequence: each clears what the one before left behind. One small number for the
-/// whole file takes one byte per packet.
-const SEQUENCE: u64 = 1;
 /// The sequence's own clock, whose times are distances.
 const DELTA_CLOCK: u64 = 64;
 
 /// Appends the packets of `batch`.
-pub(super) fn write(world: &World, batch: &Batch, out: &mut Vec<u8>) {
+pub(super) fn write(world: &World, frame: &Frame, batch: &Batch, out: &mut Vec<u8>) {
     if batch.items.is_empty() {
         return;
     }
     let busiest = busiest_track(world, batch);
-    header::late_tracks(batch, out);
-    begin(world, busiest, out);
+    header::late_tracks(frame, batch, out);
+    begin(world, frame, busiest, out);
     let strings = batch.strings.len();
     let mut encoder = Encoder {
         world,
         batch,
+        frame: *frame,
         out,
         busiest,
-        last_ts: world.start.get(),
+        last_ts: if frame.clock.is_some() { 0 } else { world.start.get() },
         interned: Vec::new(),
         scratch: Vec::new(),
         categories: 0,
@@ -66,10 +65,25 @@ fn busiest_track(world: &World, batch: &Batch) -> TrackId {
 }
 
 /// The packet that begins a batch: forget interned strings, set defaults, and start the delta clock at the world's
-/// start. The start is the same in all batches, as readings of the axis must not go backwards in the file.
-fn begin(world: &World, busiest: TrackId, out: &mut Vec<u8>) {
-    let start = world.start.get();
+/// start. The start is the same in all batches, as readings of the axis must not go backwards in the file. Beside
+/// somebody else's readings of it there can be none of ours: then times are written in full.
+fn begin(world: &World, frame: &Frame, busiest: TrackId, out: &mut Vec<u8>) {
     let packet = wire::open(out, 1);
+    if frame.clock.is_none() {
+        delta_clock(world.start.get(), out);
+    }
+    wire::uint(out, 10, frame.sequence.into());
+    wire::uint(out, 13, SequenceFlags::SeqIncrementalStateCleared as u64);
+    let defaults = wire::open(out, 59);
+    let track_event = wire::open(out, 11);
+    wire::uint(out, 11, frame.uuid(busiest));
+    wire::close(out, track_event);
+    wire::uint(out, 58, frame.clock.map_or(DELTA_CLOCK, u64::from));
+    wire::close(out, defaults);
+    wire::close(out, packet);
+}
+
+fn delta_clock(start: u64, out: &mut Vec<u8>) {
     let snapshot = wire::open(out, 6);
     let clock = wire::open(out, 1);
     wire::uint(out, 1, Clocks::ClockBoottime as u64);
@@ -81,20 +95,12 @@ fn begin(world: &World, busiest: TrackId, out: &mut Vec<u8>) {
     wire::uint(out, 3, 1);
     wire::close(out, clock);
     wire::close(out, snapshot);
-    wire::uint(out, 10, SEQUENCE);
-    wire::uint(out, 13, SequenceFlags::SeqIncrementalStateCleared as u64);
-    let defaults = wire::open(out, 59);
-    let track_event = wire::open(out, 11);
-    wire::uint(out, 11, uuid(busiest));
-    wire::close(out, track_event);
-    wire::uint(out, 58, DELTA_CLOCK);
-    wire::close(out, defaults);
-    wire::close(out, packet);
 }
 
 struct Encoder<'a> {
     world: &'a World,
     batch: &'a Batch,
+    frame: Frame,
     out: &'a mut Vec<u8>,
     busiest: TrackId,
     /// Where the delta clock stands.
@@ -126,14 +132,15 @@ impl<'a> Encoder<'a> {
         let ts = item.ts.get();
         let packet = wire::open(self.out, 1);
         // The delta clock only goes forward. A time before it is written in full, in the clock of the axis.
-        let late = ts < self.last_ts;
-        if late {
+        let delta = self.frame.clock.is_none();
+        let late = delta && ts < self.last_ts;
+        if late || !delta {
             wire::uint(self.out, 8, ts);
         } else {
             wire::uint(self.out, 8, ts - self.last_ts);
             self.last_ts = ts;
         }
-        wire::uint(self.out, 10, SEQUENCE);
+        wire::uint(self.out, 10, self.frame.sequence.into());
         let event = wire::open(self.out, 11);
         self.event(item);
         wire::close(self.out, event);
@@ -180,14 +187,14 @@ impl<'a> Encoder<'a> {
             }
         }
         if item.track != self.busiest {
-            wire::uint(self.out, 11, uuid(item.track));
+            wire::uint(self.out, 11, self.frame.uuid(item.track));
         }
         if let Shape::Counter(value) = item.shape {
             wire::double(self.out, 44, value);
             return;
         }
         for &flow in slice(&batch.flows, &item.flows) {
-            wire::fixed64(self.out, 47, flow);
+            wire::fixed64(self.out, 47, self.frame.flows ^ flow);
         }
         let correlation = match item.correlation {
             Correlation::None => return,

@@ -2,24 +2,28 @@
 
 use prost::Message;
 
+use super::frame::Frame;
+use super::machines;
 use super::proto::clock_snapshot::{Clock, Clocks};
 use super::proto::trace_attributes::{Attribute, attribute};
 use super::proto::track_descriptor::{ChildTracksOrdering, SiblingMergeBehavior};
 use super::proto::{
     ClockSnapshot, CounterDescriptor, Trace, TraceAttributes, TracePacket, TrackDescriptor, trace_packet,
 };
-use super::{machines, uuid};
 use crate::timeline::drawing::{Batch, Track, TrackId, TrackKind, World};
 
-/// Appends the packets that do not belong to a batch.
-pub(super) fn write(world: &World, out: &mut Vec<u8>) {
-    let mut packets = vec![packet(trace_packet::Data::ClockSnapshot(clocks(world)))];
+/// Appends the packets that do not belong to a batch; `settles` the clock, if nobody else does.
+pub(super) fn write(world: &World, frame: &Frame, settles: bool, out: &mut Vec<u8>) {
+    let mut packets = Vec::new();
+    if settles {
+        packets.push(packet(trace_packet::Data::ClockSnapshot(clocks(world))));
+    }
     let attributes = attributes(world);
     if !attributes.attribute.is_empty() {
         packets.push(packet(trace_packet::Data::TraceAttributes(attributes)));
     }
-    packets.extend(tracks(world).map(|track| packet(trace_packet::Data::TrackDescriptor(track))));
-    packets.extend(machines::packets(world));
+    packets.extend(tracks(world, frame).map(|track| packet(trace_packet::Data::TrackDescriptor(track))));
+    packets.extend(machines::packets(world, frame));
     out.extend_from_slice(&Trace { packet: packets }.encode_to_vec());
 }
 
@@ -43,7 +47,7 @@ fn clocks(world: &World) -> ClockSnapshot {
     ClockSnapshot { clocks, primary_trace_clock: Some(Clocks::ClockBoottime as i32) }
 }
 
-fn tracks(world: &World) -> impl Iterator<Item = TrackDescriptor> {
+fn tracks<'a>(world: &'a World, frame: &'a Frame) -> impl Iterator<Item = TrackDescriptor> + 'a {
     let mut is_parent = vec![false; world.tracks.len()];
     for parent in world.tracks.iter().filter_map(|track| track.parent) {
         if let Some(flag) = is_parent.get_mut(parent.0 as usize) {
@@ -51,17 +55,17 @@ fn tracks(world: &World) -> impl Iterator<Item = TrackDescriptor> {
         }
     }
     let shown = world.tracks.iter().zip(is_parent).enumerate().filter(|(_, (track, _))| !track.hidden);
-    shown.map(|(index, (track, is_parent))| descriptor(TrackId(index as u32), track, is_parent))
+    shown.map(|(index, (track, is_parent))| descriptor(frame, TrackId(index as u32), track, is_parent))
 }
 
-fn descriptor(id: TrackId, track: &Track, is_parent: bool) -> TrackDescriptor {
+fn descriptor(frame: &Frame, id: TrackId, track: &Track, is_parent: bool) -> TrackDescriptor {
     let merge = match track.kind {
         TrackKind::Overlapping => SiblingMergeBehavior::ByTrackName,
         _ => SiblingMergeBehavior::None,
     };
     TrackDescriptor {
-        uuid: Some(uuid(id)),
-        parent_uuid: track.parent.map(uuid),
+        uuid: Some(frame.uuid(id)),
+        parent_uuid: track.parent.map(|parent| frame.uuid(parent)),
         name: Some(track.name.clone()),
         counter: matches!(track.kind, TrackKind::Counter { .. }).then(CounterDescriptor::default),
         child_ordering: is_parent.then_some(ChildTracksOrdering::Explicit as i32),
@@ -72,12 +76,12 @@ fn descriptor(id: TrackId, track: &Track, is_parent: bool) -> TrackDescriptor {
 }
 
 /// Appends the rows that this batch is the first to use.
-pub(super) fn late_tracks(batch: &Batch, out: &mut Vec<u8>) {
+pub(super) fn late_tracks(frame: &Frame, batch: &Batch, out: &mut Vec<u8>) {
     let new = batch.tracks.iter().filter(|late| late.new && !late.track.hidden);
     let packet: Vec<TracePacket> = new
         .map(|late| {
             let is_parent = late.track.kind == TrackKind::Group;
-            packet(trace_packet::Data::TrackDescriptor(descriptor(late.id, &late.track, is_parent)))
+            packet(trace_packet::Data::TrackDescriptor(descriptor(frame, late.id, &late.track, is_parent)))
         })
         .collect();
     if !packet.is_empty() {

@@ -1,5 +1,6 @@
 //! What stands before the first batch about the machines of the native layer.
 
+use super::frame::Frame;
 use super::generic::{self, GenericIds};
 use super::header::packet;
 use super::proto::process_tree::{Process, Thread};
@@ -14,19 +15,19 @@ use crate::timeline::native::{self, Kernel, Machine};
 const MODERN: &str = "4.14";
 
 /// Names, kernels, threads and events of the machines.
-pub(super) fn packets(world: &World) -> Vec<TracePacket> {
+pub(super) fn packets(world: &World, frame: &Frame) -> Vec<TracePacket> {
     let Some(native) = &world.native else { return Vec::new() };
     let ids = native.all.then(|| GenericIds::new(world, native));
     let mut packets = Vec::new();
     for (number, machine) in (0_u32..).zip(&native.machines) {
         let cpu = native.cpus.iter().find(|cpu| cpu.machine == number).map(|cpu| cpu.number);
         // A machine of which nothing was recorded is none.
-        if number != 0 && cpu.is_none() {
+        if number != 0 && cpu.is_none() || number == 0 && frame.host_is_there {
             continue;
         }
         let mut add = |data| {
             packets.push(TracePacket {
-                machine_id: (number != 0).then_some(number),
+                machine_id: (number != 0).then_some(frame.machines + number),
                 timestamp: Some(world.start.get()),
                 ..packet(data)
             });

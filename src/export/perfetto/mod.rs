@@ -6,6 +6,7 @@
 //! at about thirty bytes. Events of the native layer need no sequence; each batch's stand behind it, CPU by CPU.
 
 mod batch;
+mod frame;
 mod generic;
 mod header;
 mod intern;
@@ -16,7 +17,10 @@ mod native;
 pub mod proto;
 pub(crate) mod wire;
 
-use crate::timeline::drawing::{Batch, Exporter, TrackId, World};
+use crate::timeline::drawing::{Batch, Exporter, World};
+use frame::Frame;
+
+pub use frame::Beside;
 
 /// Writes Perfetto traces: what ui.perfetto.dev and `trace_processor` open.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,19 +28,32 @@ pub struct Perfetto;
 
 impl Exporter for Perfetto {
     fn header(&self, world: &World, out: &mut Vec<u8>) {
-        header::write(world, out);
+        header::write(world, &Frame::ALONE, true, out);
     }
 
     fn batch(&self, world: &World, _number: u64, batch: &Batch, out: &mut Vec<u8>) {
-        batch::write(world, batch, out);
-        native::write(world, batch, out);
+        batch::write(world, &Frame::ALONE, batch, out);
+        native::write(world, &Frame::ALONE, batch, out);
     }
 
     fn footer(&self, _world: &World, _out: &mut Vec<u8>) {}
 }
 
-/// A row's number in the file: small, as every event of another row than its batch's busiest carries it, and not 0.
-#[inline]
-const fn uuid(track: TrackId) -> u64 {
-    track.0 as u64 + 1
+/// Writes what goes beside an existing trace of the host, into the same file. Its clock snapshot must come before, and
+/// nothing else needs to: a trace processor may give out what it has read, in the order of time, before the file ends.
+#[derive(Clone, Copy, Debug)]
+pub struct PerfettoBeside(pub Beside);
+
+impl Exporter for PerfettoBeside {
+    fn header(&self, world: &World, out: &mut Vec<u8>) {
+        header::write(world, &self.0.into(), !self.0.has_snapshot, out);
+    }
+
+    fn batch(&self, world: &World, _number: u64, batch: &Batch, out: &mut Vec<u8>) {
+        let frame = self.0.into();
+        batch::write(world, &frame, batch, out);
+        native::write(world, &frame, batch, out);
+    }
+
+    fn footer(&self, _world: &World, _out: &mut Vec<u8>) {}
 }

@@ -6,6 +6,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::frame::Frame;
 use super::generic::{self, GenericIds};
 use super::wire;
 use crate::capture::Endian;
@@ -41,7 +42,7 @@ const SLEEPS: u64 = 1;
 const IDLE_PRIO: u64 = 120;
 
 /// Appends the batch's bundles.
-pub(super) fn write(world: &World, batch: &Batch, out: &mut Vec<u8>) {
+pub(super) fn write(world: &World, frame: &Frame, batch: &Batch, out: &mut Vec<u8>) {
     let Some(native) = &world.native else { return };
     if batch.native.is_empty() {
         return;
@@ -58,8 +59,10 @@ pub(super) fn write(world: &World, batch: &Batch, out: &mut Vec<u8>) {
     let (order, ends) = by_cpu(native, &batch.native);
     let mut start = 0;
     for (cpu, end) in native.cpus.iter().zip(ends) {
-        if let Some(events) = order.get(start..end).filter(|events| !events.is_empty()) {
-            encoder.bundle(cpu.machine, cpu.number, &batch.native, events);
+        let there = cpu.machine == 0 && frame.host_is_there;
+        if let Some(events) = order.get(start..end).filter(|events| !events.is_empty() && !there) {
+            let machine = if cpu.machine == 0 { 0 } else { frame.machines + cpu.machine };
+            encoder.bundle(machine, cpu.number, &batch.native, events);
         }
         start = end;
     }
