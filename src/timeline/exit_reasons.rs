@@ -76,7 +76,7 @@ impl Reasons {
                 }
             }
             Reason::Name(text) => self.named(text.get(payload), names),
-            Reason::Unrecorded => ReasonId::UNRECORDED,
+            Reason::Unrecorded => self.add(NOT_SAID, true, names),
         }
     }
 
@@ -101,6 +101,10 @@ impl Reasons {
     }
 
     fn named(&mut self, text: &[u8], names: &mut Names) -> ReasonId {
+        self.add(text, is_halt(text), names)
+    }
+
+    fn add(&mut self, text: &[u8], halt: bool, names: &mut Names) -> ReasonId {
         let name = names.intern(text);
         if let Some(&id) = self.by_name.get(&name) {
             return id;
@@ -109,7 +113,7 @@ impl Reasons {
             return ReasonId::UNRECORDED;
         }
         let id = ReasonId(self.list.len() as u16);
-        self.list.push(Known { name, halt: is_halt(text) });
+        self.list.push(Known { name, halt });
         self.by_name.insert(name, id);
         id
     }
@@ -127,6 +131,10 @@ impl Reasons {
         self.list.get(id.index()).is_some_and(|known| known.halt)
     }
 }
+
+/// The exits of a recording whose events never say why. A thread that sleeps in one is taken to be halted, as nearly all are:
+/// that nothing is wrong.
+const NOT_SAID: &[u8] = b"reason not recorded";
 
 /// HLT and MWAIT of VMX, `hlt`, `mwait` and `vmgexit_ap_hlt_loop` of SVM, WFI and WFE of arm64.
 fn is_halt(name: &[u8]) -> bool {

@@ -14,15 +14,11 @@ use crate::trace_processor::{COMPLAINTS, queries};
 /// The TSC of the captures.
 const HZ: u128 = 2_596_116_000;
 /// BOOTTIME when the TSC was zero: the machine had slept.
-const ZERO: u64 = 3_000_000_000;
+const SLEPT: u64 = 3_000_000_000;
 
-/// BOOTTIME of a host that was recorded at this TSC.
-fn ns(tsc: u64) -> u64 {
-    ZERO + (u128::from(tsc) * 1_000_000_000 / HZ) as u64
-}
-
-/// The main buffer of a trace.dat as a Perfetto trace.
-fn as_perfetto(capture: &Capture) -> Perfetto {
+/// The main buffer of a trace.dat as a Perfetto trace, whose BOOTTIME was `zero` when the TSC was zero.
+fn as_perfetto(capture: &Capture, zero: u64) -> Perfetto {
+    let ns = |tsc: u64| zero + (u128::from(tsc) * 1_000_000_000 / HZ) as u64;
     let mut trace = Perfetto::new();
     let mut chunk = Chunk::default();
     let (mut first, mut last) = (u64::MAX, 0);
@@ -67,26 +63,23 @@ fn guests_are_placed_on_a_host_recorded_by_perfetto() {
     let scratch = Scratch::new();
     let host = capture::open(fixture("two-vm/host.dat")).expect("a capture");
     let original = json(["check", "--json", &fixture("two-vm")]);
-    let stats = succeeds(["stats", &fixture("two-vm")]).stdout;
-    let mut trace = as_perfetto(&host);
-    for (kvm, pack, compact) in
-        [(Kvm::Real, Pack::Plain, true), (Kvm::Generic, Pack::Deflate, true), (Kvm::Described, Pack::Zstd, false)]
-    {
+    let mut trace = as_perfetto(&host, 0);
+    for (kvm, pack, compact) in [(Kvm::Real, Pack::Plain, true), (Kvm::Generic, Pack::Deflate, false)] {
         (trace.kvm, trace.pack, trace.compact) = (kvm, pack, compact);
         let dir = beside(&scratch, &format!("{kvm:?}"), &trace, &host);
         let report = json(["check", "--json", &dir]);
         assert_eq!(vcpus(&report), vcpus(&original), "{kvm:?}");
         assert_eq!(report["verdict"], original["verdict"], "{kvm:?}");
-        let found = succeeds(["inspect", &dir]).stdout;
-        let kind = "boot made TSC cycles by ";
-        let within = found.split_once(kind).expect("a kind").1.split_once("(within ").expect("a range").1;
-        let within: u64 = within.split(')').next().and_then(|number| number.parse().ok()).expect("a number");
-        assert!(within <= 8, "{kvm:?}: {within} cycles");
-        // Perfetto has no reasons for exits on x86.
-        if kvm != Kvm::Real {
-            same_numbers(&succeeds(["stats", &dir]).stdout, &stats);
-        }
+        let info = capture::open(format!("{dir}/host.pftrace")).expect("a capture").info;
+        assert!(info.kind.contains(", boot made TSC cycles by "), "{}", info.kind);
+        assert!(info.stamp_cycles <= 8, "{} cycles", info.stamp_cycles);
     }
+    // Perfetto's messages of kvm_exit have no place for the reasons of x86, all else has.
+    let dir = scratch.text("Generic");
+    same_numbers(&succeeds(["stats", &dir]).stdout, &succeeds(["stats", &fixture("two-vm")]).stdout);
+    let real = succeeds(["stats", &scratch.text("Real")]).stdout;
+    assert!(real.contains("reason not recorded"), "{real}");
+    assert!(!real.contains("slept in the host"), "{real}");
 }
 
 /// The same events, at the nanosecond of the first cycle that it has.
@@ -94,15 +87,16 @@ fn guests_are_placed_on_a_host_recorded_by_perfetto() {
 fn every_event_is_there() {
     let scratch = Scratch::new();
     let original = capture::open(fixture("unstable/host.dat")).expect("a capture");
-    let mut trace = as_perfetto(&original);
+    let mut trace = as_perfetto(&original, SLEPT);
     trace.kvm = Kvm::Described;
-    for compact in [true, false] {
-        trace.compact = compact;
+    for (compact, pack) in [(true, Pack::Zstd), (false, Pack::Plain)] {
+        (trace.compact, trace.pack) = (compact, pack);
         write(scratch.path("host.pftrace"), &trace, &original);
         let read = capture::open(scratch.path("host.pftrace")).expect("a capture");
         assert_eq!((&read.info.damaged, &read.info.warnings), (&Vec::new(), &Vec::new()));
         assert_eq!(read.buffers[0].clock, Clock::X86Tsc);
         assert_eq!(read.info.uname.as_deref(), Some("Linux ? 6.1.0-56-cloud-amd64 x86_64"));
+        let line = read.info.perfetto.as_ref().and_then(|native| native.line.clone()).expect("a line");
         let mut chunk = Chunk::default();
         for stream in &read.buffers[0].streams {
             let expected = &trace.events[&stream.cpu];
@@ -114,16 +108,18 @@ fn every_event_is_there() {
                     let (ours, theirs) =
                         (read.formats.get(record.event).unwrap(), original.formats.get(*event).unwrap());
                     assert_eq!((&ours.system, &ours.name), (&theirs.system, &theirs.name), "{at}");
-                    assert_eq!(ns(record.ts), *time);
-                    let line = chunk.payload(record);
+                    assert_eq!(line.ns(record.ts), *time);
+                    let record = chunk.payload(record);
                     for field in theirs.fields.iter().chain(theirs.field("common_pid")) {
-                        // What recorders of Perfetto leave out, or what columns cannot say.
+                        // What recorders of Perfetto leave out.
                         let Some(known) = ours.field(&field.name) else { continue };
-                        let first = compact && at == 0 || running.is_none() && field.name.starts_with("prev_");
-                        if first || ours.name.starts_with("sched_waking") && running.is_none() {
+                        // Columns say who comes, not who leaves: whether its name or priority changed is not known.
+                        let changed = ["prev_comm", "prev_prio"].contains(&&*field.name);
+                        let unknown = running.is_none() && ["prev_pid", "common_pid"].contains(&&*field.name);
+                        if compact && (changed || unknown) {
                             continue;
                         }
-                        let values = (known.value(line, read.endian), field.value(payload, original.endian));
+                        let values = (known.value(record, read.endian), field.value(payload, original.endian));
                         assert_eq!(
                             format!("{:?}", values.0),
                             format!("{:?}", values.1).replace("Pointer", "Uint"),
@@ -145,7 +141,7 @@ fn every_event_is_there() {
 fn its_packets_are_in_the_output_as_they_are() {
     let scratch = Scratch::new();
     let host = capture::open(fixture("two-vm/host.dat")).expect("a capture");
-    let mut trace = as_perfetto(&host);
+    let mut trace = as_perfetto(&host, SLEPT);
     for (name, pack) in [("plain", Pack::Plain), ("packed", Pack::Deflate)] {
         trace.pack = pack;
         let dir = beside(&scratch, name, &trace, &host);
@@ -161,19 +157,22 @@ fn its_packets_are_in_the_output_as_they_are() {
         let sql = [
             COMPLAINTS,
             "SELECT count(*), min(ts), max(ts) FROM sched",
-            // Each change of the vCPU's state is a change of who runs on the CPU, at the same nanosecond.
-            "SELECT count(*) FROM slice s JOIN track t ON t.id = track_id WHERE t.name GLOB 'Host CPU 0*'",
+            // Each slice of ours of who runs on the CPU begins with one of the input's, at the same nanosecond.
             "SELECT count(*) FROM slice s JOIN track t ON t.id = track_id \
-             JOIN (SELECT DISTINCT ts FROM sched WHERE cpu = 0) other USING(ts) WHERE t.name GLOB 'Host CPU 0*'",
+             WHERE t.name GLOB 'Host CPU 0*' AND s.name NOT GLOB 'softirq *'",
+            "SELECT count(*) FROM slice s JOIN track t ON t.id = track_id \
+             JOIN (SELECT DISTINCT ts FROM sched WHERE cpu = 0) other USING(ts) \
+             WHERE t.name GLOB 'Host CPU 0*' AND s.name NOT GLOB 'softirq *'",
             "SELECT t.name, s.name, s.dur FROM slice s JOIN track t ON t.id = track_id WHERE s.name GLOB 'a slice of*'",
             "SELECT count(*) FROM slice s JOIN track t ON t.id = track_id WHERE t.name GLOB 'VM a vCPU 0*'",
-            "SELECT count(DISTINCT uuid) FROM (SELECT extract_arg(source_arg_set_id, 'track_uuid') uuid FROM track)",
         ];
         let Some(answers) = queries(&out, &sql) else { return };
         let number = |answer: usize, cell: usize| answers[answer][0][cell].parse::<u64>().expect("a number");
         assert!(answers[0].is_empty(), "{:?}", answers[0]);
         assert!(number(1, 0) > 10_000, "{:?}", answers[1]);
-        assert!(number(2, 0) > 1_000 && number(3, 0) * 100 > number(2, 0) * 99, "{:?} {:?}", answers[2], answers[3]);
+        assert!(number(2, 0) > 1_000);
+        // The first switch of a CPU makes no slice of the input's.
+        assert!(number(2, 0) - number(3, 0) <= 1, "{:?} {:?}", answers[2], answers[3]);
         assert_eq!(answers[4], [["somebody else", STRANGER, "1000"].map(str::to_owned)]);
         assert!(number(5, 0) > 10_000, "{:?}", answers[5]);
     }
@@ -202,7 +201,7 @@ fn a_guest_recorded_by_perfetto() {
         fs::copy(fixture(&format!("two-vm/{name}")), dir.join(name)).expect("copied");
     }
     let guest = capture::open(fixture("two-vm/guest-a.dat")).expect("a capture");
-    let mut trace = as_perfetto(&guest);
+    let mut trace = as_perfetto(&guest, SLEPT);
     trace.threads.clear();
     write(dir.join("guest-a.pftrace"), &trace, &guest);
     let dir = dir.display().to_string();
@@ -224,12 +223,12 @@ fn a_guest_recorded_by_perfetto() {
 #[test]
 fn clocks_of_one_name_are_related_and_others_refused() {
     let scratch = Scratch::new();
-    let host = capture::open(fixture("two-vm/host.dat")).expect("a capture");
-    let guest = capture::open(fixture("two-vm/guest-a.dat")).expect("a capture");
-    let mut trace = as_perfetto(&host);
-    trace.tsc = false;
+    let host = capture::open(fixture("agent/host.dat")).expect("a capture");
+    let guest = capture::open(fixture("agent/host-a.dat")).expect("a capture");
+    let mut trace = as_perfetto(&host, SLEPT);
+    (trace.tsc, trace.threads) = (false, vec![(194, 204, "CPU 0/KVM".to_owned()), (194, 205, "CPU 1/KVM".to_owned())]);
     write(scratch.path("host.pftrace"), &trace, &host);
-    let mut other = as_perfetto(&guest);
+    let mut other = as_perfetto(&guest, SLEPT);
     (other.tsc, other.threads) = (false, Vec::new());
     write(scratch.path("guest.pftrace"), &other, &guest);
     let arguments = |guest: String| {
@@ -239,7 +238,7 @@ fn clocks_of_one_name_are_related_and_others_refused() {
             "--host".to_owned(),
             scratch.text("host.pftrace"),
             "--guest".to_owned(),
-            format!("a,pid=197={guest}"),
+            format!("a={guest}"),
         ]
     };
     let report = json(arguments(scratch.text("guest.pftrace")));
@@ -251,7 +250,7 @@ fn clocks_of_one_name_are_related_and_others_refused() {
     let done = succeeds(["convert", &scratch.text("host.pftrace"), "-o", &out]);
     assert!(done.stderr.contains("the host's clock `boot` counts nanoseconds"), "{}", done.stderr);
     assert!(done.stderr.contains("are in the output as they are"), "{}", done.stderr);
-    let done = kvm_timeline(arguments(fixture("two-vm/guest-a.dat")));
+    let done = kvm_timeline(arguments(fixture("agent/host-a.dat")));
     assert_eq!(done.code, 1, "{}", done.stderr);
     let words = [
         "the host recorded with the clock `boot`, the guest",
@@ -265,8 +264,8 @@ fn clocks_of_one_name_are_related_and_others_refused() {
     assert!(done.stderr.contains("`boot`, the guest") && done.stderr.contains("with `mono_raw`"), "{}", done.stderr);
     // The packets name the clock that the input has.
     (trace.clock, trace.tsc) = ((4, 5), true);
-    let dir = beside(&scratch, "dir", &trace, &host);
-    let done = succeeds(["convert", &dir, "-o", &out]);
+    write(scratch.path("host.pftrace"), &trace, &host);
+    let done = succeeds(["convert", &scratch.text("host.pftrace"), "-o", &out]);
     assert!(done.stderr.contains("are in the output as they are"), "{}", done.stderr);
     let ends = "SELECT count(*) FROM slice s JOIN track t ON t.id = track_id \
                 JOIN (SELECT DISTINCT ts FROM sched WHERE cpu = 0) other USING(ts) WHERE t.name GLOB 'Host CPU 0*'";
@@ -342,7 +341,7 @@ fn what_only_looks_like_a_trace_is_refused() {
         "is a Perfetto trace without ftrace events; the packet at byte 0x0 needs 6 bytes, 4 are left",
     );
     let host = capture::open(fixture("unstable/host.dat")).expect("a capture");
-    let mut trace = as_perfetto(&host);
+    let mut trace = as_perfetto(&host, SLEPT);
     trace.machine = 7;
     refused("machine", &trace.to_bytes(&host), "is a Perfetto trace without ftrace events");
 }

@@ -236,7 +236,7 @@ impl Perfetto {
                 let at = next.entry(cpu).or_default();
                 let count = events[*at..].iter().take_while(|event| event.0 < end).count();
                 if count > 0 {
-                    blocks.push(self.bundle(capture, cpu, &events[*at..*at + count], &mut described));
+                    blocks.push(self.bundle(capture, cpu, &events[*at..*at + count], end, &mut described));
                 }
                 *at += count;
             }
@@ -265,7 +265,14 @@ impl Perfetto {
         out
     }
 
-    fn bundle(&self, capture: &Capture, cpu: u32, events: &[(u64, u16, Vec<u8>)], described: &mut Vec<u16>) -> Vec<u8> {
+    fn bundle(
+        &self,
+        capture: &Capture,
+        cpu: u32,
+        events: &[(u64, u16, Vec<u8>)],
+        end: u64,
+        described: &mut Vec<u16>,
+    ) -> Vec<u8> {
         let mut columns = Columns::default();
         let mut new = Vec::new();
         let body = message(|out| {
@@ -312,8 +319,8 @@ impl Perfetto {
             columns.write(out);
             if self.clock.0 != 0 {
                 uint(out, 5, self.clock.0);
-                uint(out, 6, events[0].0);
-                uint(out, 7, events[0].0 + 77);
+                uint(out, 6, end);
+                uint(out, 7, end + 77);
             }
             for index in &new {
                 bytes(out, 11, &descriptor(*index, capture.formats.get(*index).expect("a format")));

@@ -231,19 +231,22 @@ pub(super) fn is_trace(first: &[u8]) -> bool {
         }
         if !whole {
             // The field that is cut tells as much as one that is not.
-            return told || cut_field_tells(body);
+            return told || cut_field_tells(body, length);
         }
         rest = next;
     }
     told
 }
 
-fn cut_field_tells(body: &[u8]) -> bool {
+/// Of a packet of `length` bytes of which the first are `body`.
+fn cut_field_tells(body: &[u8], length: usize) -> bool {
     let mut rest = body;
     let mut fields = Fields::new(body);
     if fields.by_ref().count() > 0 {
         return false;
     }
     let telling = |field| TELLING.iter().any(|&(known, number)| known == field && !number);
-    tag(&mut rest).is_some_and(|(field, kind)| kind == 2 && telling(field)) && varint(&mut rest).is_some()
+    let room = |rest: &[u8]| (length - (body.len() - rest.len()).min(length)) as u64;
+    tag(&mut rest).is_some_and(|(field, kind)| kind == 2 && telling(field))
+        && varint(&mut rest).is_some_and(|inner| inner <= room(rest))
 }
