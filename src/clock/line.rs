@@ -133,9 +133,8 @@ mod tests {
         // 2.5 GHz; then the clock of nanoseconds is 100 ppm fast; readings in between that were interrupted.
         let fast = |s: u64| (10 * SECOND + s * (SECOND + 100_000), 5_000 + s * 2_500_000_000);
         let mut readings: Vec<_> = (0..=10).map(|s| (s * SECOND, 5_000 + s * 2_500_000_000)).collect();
-        readings = readings.into_iter().map(|(ns, tsc)| (ns, tsc)).collect();
         let (ns, tsc) = *readings.last().unwrap();
-        readings.extend((1..=10).map(|s| fast(s)).map(|(ns, cycles)| (ns, cycles + tsc - 5_000)));
+        readings.extend((1..=10).map(fast).map(|(ns, cycles)| (ns, cycles + tsc - 5_000)));
         let line = ClockLine::through(&readings).unwrap();
         assert_eq!((line.cycles(ns), line.ns(tsc)), (Some(tsc), ns));
         assert_eq!(line.cycles(5 * SECOND + 400_000), Some(5_000 + 12_500_000_000 + 1_000_000));

@@ -165,7 +165,7 @@ impl<'a> Bundle<'a> {
     /// The events; `None` for one that makes no sense.
     #[inline]
     pub(super) fn events(&self) -> impl Iterator<Item = Option<Event<'a>>> {
-        self.events.clone().filter_map(|(number, value)| (number == 2).then(|| Event::parse(value.bytes()?)))
+        self.events.clone().filter(|(number, _)| *number == 2).map(|(_, value)| Event::parse(value.bytes()?))
     }
 }
 

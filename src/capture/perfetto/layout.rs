@@ -164,14 +164,12 @@ impl Layout {
     /// Appends a record of a `GenericFtraceEvent`, which names its fields. They mostly come in the order of the layout.
     pub(super) fn named_record(&self, message: &[u8], pid: i32, out: &mut Vec<u8>) {
         let start = self.begin(pid, 0, out);
-        let mut next = 0;
-        for (name, value) in named_fields(message) {
+        for (next, (name, value)) in named_fields(message).enumerate() {
             let in_order = self.names.get(next).filter(|(known, _)| **known == *name);
             let found = in_order.or_else(|| self.names.iter().find(|(known, _)| **known == *name));
             if let (Some((_, slot)), Some(value)) = (found, value) {
                 slot.put(value, start, out);
             }
-            next += 1;
         }
     }
 }
