@@ -177,6 +177,7 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: 
     let vms = session.vms.iter().enumerate().map(|(v, vm)| VmSetup {
         name: vm.name.clone(),
         pid: vm.pid,
+        threads: session.threads_of(v),
         kernel: session
             .inputs
             .iter()

@@ -1,6 +1,6 @@
 //! Collects drawn items into the current batch.
 
-use super::drawing::{Arg, Batch, Category, Correlation, Item, Shape, StringId, TrackId};
+use super::drawing::{ARRIVES, Arg, Batch, Category, Correlation, Item, Shape, StringId, TrackId};
 use super::names::{NameId, Names};
 use crate::time::TraceNs;
 
@@ -107,6 +107,11 @@ impl Canvas {
 
     pub(super) fn flow(&mut self, id: u64) {
         self.batch.flows.push(id);
+    }
+
+    /// The next item is where this arrow ends, or goes on.
+    pub(super) fn arrive(&mut self, id: u64) {
+        self.batch.flows.push(id | ARRIVES);
     }
 
     pub(super) fn uint(&mut self, key: NameId, value: u64) {

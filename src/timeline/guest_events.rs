@@ -4,7 +4,7 @@ use super::Timeline;
 use super::drawing::Category;
 use super::guest_row::{self, Brush, Record};
 use super::names::NameId;
-use super::pairs::{Class, Half};
+use super::pairs::{Class, Half, Label};
 use super::plan::Kind;
 use super::row::Closing;
 use super::vcpu::{Context, Moment};
@@ -24,6 +24,7 @@ impl Timeline {
             reasons: &self.reasons,
             stalls: &mut self.stalls,
             mark_names: &self.mark_names,
+            kin: &self.kin,
             flows: &mut self.flows,
             options: &self.options,
             keep_durations: self.keep_durations,
@@ -50,13 +51,13 @@ impl Timeline {
             }
             Kind::Switch(_) | Kind::Half(_) | Kind::SyscallEnter(_) | Kind::SyscallExit => {
                 vcpu.make_room(at.ns, &mut context);
-                if let Kind::Half(Half::Begin { class, key, .. }) = plan.kind {
+                if let Kind::Half(Half::Begin { class, key, label, .. }) = plan.kind {
                     let vector = || key.and_then(|key| key.get(payload));
-                    match class {
-                        Class::Vector => {
-                            vcpu.causes.arrive(vector().unwrap_or(u64::MAX), |flow| context.canvas.flow(flow));
-                        }
-                        Class::Timer => vcpu.causes.timer_runs(|flow| context.canvas.flow(flow)),
+                    let link = |flow| context.canvas.arrive(flow);
+                    match (class, label) {
+                        (Class::Vector, _) => vcpu.causes.arrive(vector().unwrap_or(u64::MAX), link),
+                        (Class::Timer, _) => vcpu.causes.timer_runs(link),
+                        (Class::Irq, Label::Irq { .. }) => vcpu.causes.device_runs(link),
                         _ => {}
                     }
                 }

@@ -16,6 +16,20 @@ pub(super) struct Suspended {
     tasks: FxHashMap<i32, (NameId, bool)>,
 }
 
+impl Suspended {
+    /// The task leaves its CPU in the midst of a syscall.
+    pub(super) fn keep(&mut self, task: i32, name: NameId, named: bool) {
+        if self.tasks.len() < MAX_SUSPENDED {
+            self.tasks.insert(task, (name, named));
+        }
+    }
+
+    /// The syscall in whose midst the task comes to a CPU.
+    pub(super) fn resume(&mut self, task: i32) -> Option<(NameId, bool)> {
+        if self.tasks.is_empty() { None } else { self.tasks.remove(&task) }
+    }
+}
+
 /// More tasks than Linux can have (`PID_MAX_LIMIT`); damaged records must not fill the memory.
 const MAX_SUSPENDED: usize = 1 << 22;
 

@@ -2,6 +2,7 @@
 
 use super::batch_builder::Canvas;
 use super::drawing::{Category, TrackId};
+use super::guest_row::Suspended;
 use super::names::NameId;
 use super::row::{Closing, Open, Row};
 
@@ -11,6 +12,8 @@ pub(super) struct Running {
     pub(super) tid: i32,
     /// Index of the vCPU whose thread it is.
     pub(super) vcpu: Option<u32>,
+    /// Index of the VM that it works for.
+    pub(super) vm: Option<u32>,
     pub(super) name: NameId,
     /// Since when, in nanoseconds.
     pub(super) since: u64,
@@ -66,14 +69,33 @@ impl HostCpu {
         }
     }
 
-    /// Ends all slices and starts that of the next task.
-    pub(super) fn draw(&mut self, canvas: &mut Canvas, ns: u64, next: Running) {
-        self.row.close_all(canvas, ns, Closing::Over);
+    /// Ends all slices and starts that of the next task, where the arrow with the id `arrow` arrives. A syscall of the
+    /// task that leaves, which is `prev` unless it is gone for good, goes on when that task runs again.
+    pub(super) fn draw(
+        &mut self,
+        canvas: &mut Canvas,
+        suspended: &mut Suspended,
+        ns: u64,
+        prev: Option<i32>,
+        (next, arrow): (Running, Option<u64>),
+    ) {
+        while let Some(open) = self.row.close(canvas, ns, Closing::Over) {
+            if let (Open::Syscall { name, named }, Some(prev)) = (open, prev) {
+                suspended.keep(prev, name, named);
+            }
+        }
         if next.tid != 0 {
             if next.flow != 0 {
                 canvas.flow(next.flow);
             }
+            if let Some(arrow) = arrow {
+                canvas.arrive(arrow);
+            }
             self.row.open(canvas, ns, Category::Host, Open::Task, next.name);
+            if let Some((name, named)) = suspended.resume(next.tid) {
+                canvas.truth(NameId::CONTINUED, true);
+                self.row.open(canvas, ns, Category::Host, Open::Syscall { name, named }, name);
+            }
         }
         self.running = Some(next);
     }

@@ -5,15 +5,12 @@ use super::guest_row::{self, Brush, Record};
 use super::host_cpu::Running;
 use super::marks::Waker;
 use super::names::{self, NameId};
-use super::plan::{Cause, Kind, Plan, Switch, Wake};
+use super::pairs::{Class, Half};
+use super::plan::{HARDIRQ, Kind, Leaving, Plan, Switch, Wake};
 use super::row::{Closing, Open};
 use super::setup::Flows;
 use super::vcpu::Moment;
 use super::vcpu_thread::{Detailed, Mode, Off};
-
-/// TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ of include/linux/trace_events.h.
-const HARDIRQ: u64 = 0x08;
-const SOFTIRQ: u64 = 0x10;
 
 impl Timeline {
     /// A host's event. Returns whether it is drawn.
@@ -25,7 +22,23 @@ impl Timeline {
         let Some(source) = self.sources.get(usize::from(source_index)) else { return false };
         let Some(&plan) = source.plans.get(usize::from(event)) else { return false };
         match plan.kind {
-            Kind::Filtered | Kind::Instant | Kind::SyscallEnter(_) | Kind::SyscallExit => false,
+            Kind::Filtered | Kind::Instant => false,
+            Kind::SyscallEnter(_) | Kind::SyscallExit => {
+                if matches!(plan.kind, Kind::SyscallEnter(_)) {
+                    self.works(cpu, false);
+                }
+                let (Some(source), Some(suspended)) =
+                    (self.sources.get_mut(usize::from(source_index)), self.suspended.last_mut())
+                else {
+                    return false;
+                };
+                let record =
+                    Record { plan: &plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
+                let mut brush = Brush { canvas: &mut self.canvas, labels: &mut source.labels, host: true };
+                guest_row::draw(&mut self.hosts[cpu].row, suspended, record, &mut brush);
+                self.canvas.discard();
+                true
+            }
             Kind::Switch(fields) => {
                 self.host_switch(cpu, at, &fields, payload);
                 true
@@ -53,22 +66,26 @@ impl Timeline {
             }
             Kind::KvmDetail(cause) => {
                 // An interrupt's work is not that of the exit which it interrupts.
-                if plan.flags.and_then(|flags| flags.get(payload)).unwrap_or(0) & (HARDIRQ | SOFTIRQ) != 0 {
-                    return false;
-                }
-                let Some(index) = self.current_vcpu(cpu, &plan, payload) else { return false };
+                let interrupt = plan.in_interrupt(payload);
+                let tid = plan.pid.filter(|_| !interrupt).map(|pid| pid.pid(payload));
+                let Some(index) = self.current_vcpu(cpu, &plan, payload).filter(|_| !interrupt) else {
+                    return self.send(None, tid, (cpu, at.ns), cause, payload);
+                };
                 let (vcpu, mut context) = self.vcpu(index);
                 let detail = Detailed { name: plan.name, source: source_index, event, payload };
                 let drawn = vcpu.kvm_detail(at, cpu, detail, &mut context);
-                self.send(index, cause, payload);
-                drawn
+                self.send(Some(index), tid, (cpu, at.ns), cause, payload) || drawn
             }
             Kind::Half(half) => {
+                if let Half::Begin { class, .. } = half {
+                    self.works(cpu, class != Class::Other);
+                }
                 let source = &mut self.sources[usize::from(source_index)];
                 let record =
                     Record { plan: &plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
                 let mut brush = Brush { canvas: &mut self.canvas, labels: &mut source.labels, host: true };
                 guest_row::draw_half(&mut self.hosts[cpu].row, half, record, &mut brush);
+                self.canvas.discard();
                 true
             }
         }
@@ -87,29 +104,6 @@ impl Timeline {
     #[inline]
     fn thread(&self, pid: i32) -> Option<usize> {
         self.threads.get(&pid).map(|&index| index as usize)
-    }
-
-    /// The exit that a vCPU's thread handles may send an interrupt, to itself or to another vCPU.
-    fn send(&mut self, from: usize, cause: Cause, payload: &[u8]) {
-        let vcpu = &mut self.vcpus[from];
-        let (vm, flow) = (vcpu.vm, vcpu.exit_flow);
-        if vcpu.mode != Mode::Exit || flow == 0 {
-            return;
-        }
-        match cause {
-            Cause::None => {}
-            Cause::Inject { vector } => vcpu.causes.send(vector.get(payload).unwrap_or(0), flow),
-            Cause::Accept { vcpu, vector } => {
-                let id = vcpu.get(payload).and_then(|id| u32::try_from(id).ok());
-                let other = self
-                    .vcpus
-                    .iter_mut()
-                    .find(|other| other.vm == vm && other.vcpu_id.is_some() && other.vcpu_id == id);
-                if let Some(other) = other.filter(|other| other.me as usize != from) {
-                    other.causes.send(vector.get(payload).unwrap_or(0), flow);
-                }
-            }
-        }
     }
 
     fn cpu_index(&self, fields: &Wake, payload: &[u8]) -> Option<usize> {
@@ -133,21 +127,30 @@ impl Timeline {
         }
         let tid = fields.next_pid.pid(payload);
         let next_vcpu = self.thread(tid);
-        let name = match next_vcpu {
-            Some(index) => self.vcpus[index].name,
-            None => self.canvas.names.task(tid, &fields.next_comm.comm(payload)),
-        };
+        let (mut arrow, name, vm);
         if let Some(index) = next_vcpu {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.switch_in(at.ns, cpu, &mut context);
+            (arrow, name, vm) = (vcpu.arrows_at_run(), vcpu.name, Some(vcpu.vm));
+        } else {
+            (name, vm) = self.kin.name(tid, &fields.next_comm.comm(payload), &mut self.canvas.names);
+            arrow = None;
+            if !self.kicked.is_empty() {
+                // What is woken while it runs, and leaves only then, comes back for some other reason.
+                self.kicked_runs(prev);
+                arrow = self.kicked_runs(tid);
+            }
         }
         let mut flow = 0;
         if tid != 0 && self.options.flows != Flows::None && self.hosts[cpu].homed > 0 {
             self.flows += 1;
             flow = self.flows;
         }
-        let next = Running { tid, vcpu: next_vcpu.map(|index| index as u32), name, since: at.ns, flow };
-        self.hosts[cpu].draw(&mut self.canvas, at.ns, next);
+        let next = Running { tid, vcpu: next_vcpu.map(|index| index as u32), vm, name, since: at.ns, flow };
+        let stays = (fields.prev_state.get(payload) != Leaving::Dead).then_some(prev);
+        if let (Some(host), Some(suspended)) = (self.hosts.get_mut(cpu), self.suspended.last_mut()) {
+            host.draw(&mut self.canvas, suspended, at.ns, stays, (next, arrow));
+        }
     }
 
     /// What ran on a CPU until now ran instead of the vCPUs that wait for it.
@@ -161,7 +164,16 @@ impl Timeline {
     }
 
     fn host_wake(&mut self, cpu: usize, at: Moment, plan: &Plan, fields: &Wake, payload: &[u8]) -> bool {
-        let Some(index) = self.thread(fields.pid.pid(payload)) else { return false };
+        let tid = fields.pid.pid(payload);
+        let Some(index) = self.thread(tid) else {
+            if !self.draws_causes() || plan.in_interrupt(payload) {
+                return false;
+            }
+            let from = self.current_vcpu(cpu, plan, payload);
+            let comm = fields.comm.map_or([0; 16], |comm| comm.comm(payload));
+            return self.kick(from, tid, &comm, at.ns);
+        };
+        let slept = matches!(self.vcpus[index].off, Off::Halted | Off::Blocked);
         if self.vcpus[index].off == Off::No {
             return false;
         }
@@ -169,15 +181,18 @@ impl Timeline {
         let name = self.waker(cpu, plan, payload);
         let waker = Waker { name, cpu: self.hosts[cpu].number };
         let (vcpu, mut context) = self.vcpu(index);
-        vcpu.wake(at.ns, waker, target, fields.sure, &mut context)
+        let woken = vcpu.wake(at.ns, waker, target, fields.sure, &mut context);
+        if woken && slept {
+            self.woken(index, cpu, at.ns);
+        }
+        woken
     }
 
     /// Who did what this record tells: an interrupt, or the task that was running.
     fn waker(&mut self, cpu: usize, plan: &Plan, payload: &[u8]) -> NameId {
-        let flags = plan.flags.and_then(|flags| flags.get(payload)).unwrap_or(0);
         let host = &self.hosts[cpu];
-        if flags & (HARDIRQ | SOFTIRQ) != 0 {
-            let by_kind = if flags & HARDIRQ != 0 { NameId::AN_INTERRUPT } else { NameId::A_SOFTIRQ };
+        if plan.in_interrupt(payload) {
+            let by_kind = if plan.flags(payload) & HARDIRQ != 0 { NameId::AN_INTERRUPT } else { NameId::A_SOFTIRQ };
             return match host.row.stack().last() {
                 Some(&Open::Pair { name, .. }) => name,
                 _ => by_kind,
@@ -191,7 +206,7 @@ impl Timeline {
                 Some(index) => self.vcpus[index].name,
                 None => {
                     let comm = self.host_comms.get(&pid).map_or([0; 16], |comm| names::comm(comm.as_bytes()));
-                    self.canvas.names.task(pid, &comm)
+                    self.kin.name(pid, &comm, &mut self.canvas.names).0
                 }
             },
         }
@@ -218,6 +233,7 @@ impl Timeline {
         }
         self.account(cpu, ns);
         self.hosts[cpu].leave(ns);
+        self.kicked.clear();
         for index in 0..self.vcpus.len() {
             let (vcpu, mut context) = self.vcpu(index);
             let here = vcpu.home.or(vcpu.cpu) == Some(cpu);

@@ -6,6 +6,7 @@
 //! (`guest_row`). Drawn items gather in a batch (`batch_builder`) until the caller takes it.
 
 mod accessor;
+mod arrows;
 mod batch_builder;
 mod causes;
 pub mod drawing;
@@ -14,6 +15,7 @@ mod guest_events;
 mod guest_row;
 mod host_cpu;
 mod host_events;
+mod kin;
 mod labels;
 mod layout;
 mod marks;
@@ -37,11 +39,13 @@ use rustc_hash::FxHashMap;
 
 pub use self::outcome::{Counts, ExitTotals, Outcome, RanInstead, RunCheck, Stall, StateTimes, TaskTimes, VcpuOutcome};
 
+use self::arrows::Kicked;
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
 use self::exit_reasons::Reasons;
 use self::guest_row::Suspended;
 use self::host_cpu::HostCpu;
+use self::kin::Kin;
 use self::labels::Labels;
 use self::layout::Layout;
 use self::marks::{MarkNames, Marks};
@@ -105,6 +109,9 @@ pub struct Timeline {
     /// Per VM, and one for a host without VMs.
     suspended: Vec<Suspended>,
     host_comms: FxHashMap<i32, Box<str>>,
+    kin: Kin,
+    /// Threads that an exit has woken and that do not run yet.
+    kicked: Vec<Kicked>,
     reasons: Reasons,
     stalls: Stalls,
     mark_names: MarkNames,
@@ -136,6 +143,7 @@ impl Timeline {
             }
         }
         draw_offsets(&setup, &layout, &mut canvas);
+        let kin = Kin::new(&setup, &mut canvas.names);
         let vms = setup.vms.iter().map(|vm| VmInfo { name: vm.name.clone(), pid: vm.pid }).collect();
         let world = World {
             tracks: layout.tracks,
@@ -161,6 +169,8 @@ impl Timeline {
             suspended: (0..=setup.vms.len()).map(|_| Suspended::default()).collect(),
             vcpus,
             threads,
+            kin,
+            kicked: Vec::new(),
             host_comms: setup.host_comms.into_iter().collect(),
             reasons: Reasons::new(),
             stalls: Stalls::default(),
@@ -334,6 +344,7 @@ impl Timeline {
             reasons: &self.reasons,
             stalls: &mut self.stalls,
             mark_names: &self.mark_names,
+            kin: &self.kin,
             flows: &mut self.flows,
             options: &self.options,
             keep_durations: self.keep_durations,
@@ -367,7 +378,7 @@ fn vcpu(index: usize, rows: &layout::VcpuRows, setup: Option<&setup::VcpuSetup>,
         reason: exit_reasons::ReasonId::UNRECORDED,
         exit_begin: 0,
         exit_before: 0,
-        exit_flow: 0,
+        arrows: arrows::Begun::default(),
         causes: causes::Causes::default(),
         details: vcpu_thread::Details::default(),
         times: StateTimes::default(),

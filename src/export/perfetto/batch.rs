@@ -10,7 +10,7 @@ use super::{uuid, wire};
 use crate::capture::Endian;
 use crate::capture::event_format::{Field, Value};
 use crate::export::text::{push_array, push_hex, push_lossy};
-use crate::timeline::drawing::{Arg, Batch, Correlation, Item, Shape, StringId, TrackId, World};
+use crate::timeline::drawing::{ARRIVES, Arg, Batch, Correlation, Item, Shape, StringId, TrackId, World};
 
 /// All batches are stretches of this sequence: each clears what the one before left behind. One small number for the
 /// whole file takes one byte per packet.
@@ -186,7 +186,7 @@ impl<'a> Encoder<'a> {
             return;
         }
         for &flow in slice(&batch.flows, &item.flows) {
-            wire::fixed64(self.out, 47, flow);
+            wire::fixed64(self.out, 47, flow & !ARRIVES);
         }
         let correlation = match item.correlation {
             Correlation::None => return,

@@ -11,7 +11,7 @@ use crate::capture::Endian;
 use crate::capture::event_format::{EventFormat, FieldKind, FormatTable, PrintContext, Value};
 use crate::clock::rate::TscRate;
 use crate::time::HostTsc;
-use crate::timeline::drawing::{Arg, Batch, Correlation, FieldSource, Item, Shape, World};
+use crate::timeline::drawing::{ARRIVES, Arg, Batch, Correlation, FieldSource, Item, Shape, World};
 use crate::timeline::setup::{DrawOptions, Setup, StreamRole, VcpuSetup, VmSetup};
 use crate::timeline::{Outcome, Timeline};
 
@@ -103,7 +103,7 @@ pub(super) fn vcpu(number: u32, thread: Option<i32>) -> VcpuSetup {
 }
 
 pub(super) fn vm(name: &str, vcpus: Vec<VcpuSetup>) -> VmSetup {
-    VmSetup { name: name.into(), pid: Some(100), kernel: None, vcpus }
+    VmSetup { name: name.into(), pid: Some(100), kernel: None, threads: vec![100], vcpus }
 }
 
 /// Two host CPUs; VM a with threads 10 and 11, VM b with thread 20; all recorded.
@@ -265,7 +265,8 @@ fn show_item(world: &World, batch: &Batch, item: &Item, out: &mut String) {
         let _ = write!(out, " ({})", args.join(", "));
     }
     for flow in &batch.flows[item.flows.start as usize..item.flows.end as usize] {
-        let _ = write!(out, " ~{flow}");
+        let arrives = if flow & ARRIVES == 0 { "" } else { ">" };
+        let _ = write!(out, " ~{arrives}{}", flow & !ARRIVES);
     }
     out.push('\n');
 }
