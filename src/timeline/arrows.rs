@@ -85,9 +85,15 @@ impl Vcpu {
         (begun.worked, begun.wakeup, begun.early) = (false, 0, 0);
     }
 
-    /// The thread sleeps, or nothing is known of it: what comes next has other causes.
-    pub(super) fn arrows_break(&mut self) {
-        (self.arrows.worked, self.arrows.wakeup, self.arrows.early) = (false, 0, 0);
+    /// The thread sleeps: it runs again for another reason than the last time.
+    pub(super) fn arrows_at_sleep(&mut self) {
+        self.arrows.wakeup = 0;
+    }
+
+    /// Nothing is known of the thread.
+    pub(super) fn arrows_lost(&mut self) {
+        self.arrows = Begun::default();
+        self.causes.forget();
     }
 
     /// The flow id with which its slice on a Host CPU row shows that it runs because it was woken.
@@ -161,7 +167,7 @@ impl Timeline {
         Some(self.kicked.swap_remove(at).flow)
     }
 
-    /// Interrupts are sent, or done with. `from` is the vCPU whose thread recorded the event, if one did and not an
+    /// Interrupts are sent, or acknowledged. `from` is the vCPU whose thread recorded the event, if one did and not an
     /// interrupt of the host, and `tid` the thread. Returns whether the event is one of an arrow's.
     pub(super) fn send(
         &mut self,
@@ -183,9 +189,10 @@ impl Timeline {
                 }
                 return false;
             }
-            Cause::Done { vector } => {
+            Cause::Acknowledge { vector } => {
                 let (Some(index), Some(vector)) = (from, vector.get(payload)) else { return false };
-                self.vcpus[index].causes.done(vector);
+                let vcpu = &mut self.vcpus[index];
+                vcpu.causes.acknowledge(vector, vcpu.mode == Mode::Guest);
                 return false;
             }
             Cause::Inject { vector } => {

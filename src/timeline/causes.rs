@@ -2,7 +2,8 @@
 //!
 //! A vCPU has a list of what was sent to it. KVM says three things of an interrupt: it is accepted by the vCPU's APIC
 //! (`kvm_apic_accept_irq`, from whatever thread raises it), it is injected at an entry (`kvm_inj_virq`; not where the
-//! processor posts interrupts by itself), and the guest is done with it (`kvm_eoi`). A handler is linked to what was sent
+//! processor posts interrupts by itself), and the guest acknowledges it (`kvm_eoi`), which Linux does right before the
+//! handler's first event; where that leaves the guest, the event is in the next run window. A handler is linked to what was sent
 //! under these rules, which refuse more than they guess:
 //!
 //! - The vector is the same, and it was sent to this vCPU.
@@ -10,10 +11,11 @@
 //!   to begin has a handler of its own. Where no injection is ever seen, accepting is enough.
 //! - The handler begins within [`MAX_WINDOWS`] run windows after the injection. An injection that was not delivered
 //!   (the processor left the guest first) is made again, and then the last one counts.
-//! - Once the guest has said that it is done with the vector, nothing sent before counts any more.
+//! - Once the guest has acknowledged the vector, the handler begins in the next run window or was not recorded; and
+//!   before the vector is injected again.
 //!
 //! Guests that did not record `irq_vectors` show fewer vectors. There, and only in the run window that follows the
-//! injection: the timer's vector is handled by the first hrtimer function, and a device's vector by the first
+//! injection, or the acknowledgement: the timer's vector is handled by the first hrtimer function, and a device's vector by the first
 //! `irq_handler_entry` if no other device's vector is on its way. Device interrupts have no event by vector at all.
 
 /// The vector of Linux guests' local timer: LOCAL_TIMER_VECTOR of arch/x86/include/asm/irq_vectors.h.
@@ -50,6 +52,8 @@ struct Sent {
     by: Sender,
     /// It has been injected.
     injected: bool,
+    /// The guest has acknowledged it.
+    acknowledged: bool,
     /// Run windows that have ended since it was injected; until then, since it was accepted.
     windows: u8,
 }
@@ -71,9 +75,8 @@ impl Causes {
     pub(super) fn wants(&mut self, vector: u64, by: Sender, injected: bool) -> bool {
         if injected {
             self.injects = PATIENCE;
-            self.list.retain(|sent| {
-                sent.vector != vector || !matches!(sent.by, Sender::Itself(exit) if Sender::Itself(exit) != by)
-            });
+            let again = |sent: &Sent| sent.acknowledged || matches!(sent.by, Sender::Itself(_)) && sent.by != by;
+            self.list.retain(|sent| sent.vector != vector || !again(sent));
             for sent in self.list.iter_mut().filter(|sent| sent.vector == vector && !sent.injected) {
                 (sent.injected, sent.windows) = (true, 0);
             }
@@ -89,7 +92,7 @@ impl Causes {
         if self.list.len() >= MAX_ON_THEIR_WAY {
             self.list.remove(0);
         }
-        self.list.push(Sent { vector, flow, by, injected, windows: 0 });
+        self.list.push(Sent { vector, flow, by, injected, acknowledged: false, windows: 0 });
     }
 
     /// The vCPU leaves guest mode.
@@ -101,10 +104,13 @@ impl Causes {
         });
     }
 
-    /// The guest is done with this vector.
-    pub(super) fn done(&mut self, vector: u64) {
-        let injects = self.injects > 0;
-        self.list.retain(|sent| sent.vector != vector || injects && !sent.injected);
+    /// The guest acknowledges this vector; it is `inside` the run window if KVM only notices at its end.
+    pub(super) fn acknowledge(&mut self, vector: u64, inside: bool) {
+        let posted = self.injects == 0;
+        for sent in self.list.iter_mut().filter(|sent| sent.vector == vector && (sent.injected || posted)) {
+            // Until the end of the next run window.
+            (sent.acknowledged, sent.windows) = (true, MAX_WINDOWS - 1 - u8::from(inside));
+        }
     }
 
     /// Nothing is known of what comes to the vCPU.
@@ -144,7 +150,7 @@ impl Causes {
             if !is(sent) || !(sent.injected || posted) {
                 return true;
             }
-            if sent.windows < windows {
+            if sent.windows < windows || sent.acknowledged {
                 link(sent.flow);
             }
             false

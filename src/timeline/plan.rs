@@ -86,8 +86,8 @@ pub(super) enum Cause {
     Inject { vector: Num },
     /// To the vCPU with this id, in this delivery mode (APIC_MODE_MASK of asm/apicdef.h: bits 8 to 10).
     Accept { vcpu: Num, vector: Num, mode: Option<Num> },
-    /// The guest is done with the interrupt of the vCPU that the thread runs.
-    Done { vector: Num },
+    /// The guest that the thread runs acknowledges one.
+    Acknowledge { vector: Num },
     /// The guest writes to a device, unless it reads.
     Write { read: Option<Read> },
 }
@@ -286,7 +286,7 @@ fn cause(format: &EventFormat, source: &FieldSource) -> Cause {
         "kvm_apic_accept_irq" => {
             num("apicid").zip(num("vec")).map(|(vcpu, vector)| Cause::Accept { vcpu, vector, mode: num("dm") })
         }
-        "kvm_eoi" => num("vector").map(|vector| Cause::Done { vector }),
+        "kvm_eoi" => num("vector").map(|vector| Cause::Acknowledge { vector }),
         "kvm_fast_mmio" => Some(Cause::Write { read: None }),
         // KVM_TRACE_MMIO_WRITE and KVM_PIO_OUT.
         "kvm_mmio" => num("type").map(|field| Cause::Write { read: Some(Read { field, write: 2 }) }),

@@ -293,7 +293,7 @@ impl Vcpu {
             _ => (Off::Blocked, Some(Kind::Blocked)),
         };
         if leaving == Leaving::Asleep {
-            self.arrows_break();
+            self.arrows_at_sleep();
         }
         self.begin_off(off, mark, Some(cpu), true, context);
     }
@@ -407,9 +407,7 @@ impl Vcpu {
         }
         self.leave_mode(why, context);
         self.mode = Mode::Unknown;
-        self.arrows_break();
-        self.arrows.exit = 0;
-        self.causes.forget();
+        self.arrows_lost();
         self.check.lost();
     }
 }

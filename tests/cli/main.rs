@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod arrows;
 mod bad_input;
 mod check;
 mod convert;
