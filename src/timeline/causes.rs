@@ -28,8 +28,8 @@ const DEVICE_VECTORS: std::ops::Range<u64> = 0x20..TIMER_VECTOR;
 const MAX_ON_THEIR_WAY: usize = 32;
 
 /// A handler may begin this many run windows after its injection: entering it may leave the guest again before it gets
-/// to its first event, for a page of its stack or an interrupt of the host.
-const MAX_WINDOWS: u8 = 3;
+/// to its first event, for a page of its stack or interrupts of the host.
+const MAX_WINDOWS: u8 = 8;
 
 /// So many handlers without an injection show that the processor posts interrupts.
 const PATIENCE: u8 = 8;

@@ -125,6 +125,10 @@ impl Timeline {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.switch_out(at, cpu, fields.prev_state.get(payload), &mut context);
         }
+        if !self.kicked.is_empty() {
+            // What is woken while it runs, and leaves only then, comes back for some other reason.
+            self.kicked_runs(prev);
+        }
         let tid = fields.next_pid.pid(payload);
         let next_vcpu = self.thread(tid);
         let (mut arrow, name, vm);
@@ -136,8 +140,6 @@ impl Timeline {
             (name, vm) = self.kin.name(tid, &fields.next_comm.comm(payload), &mut self.canvas.names);
             arrow = None;
             if !self.kicked.is_empty() {
-                // What is woken while it runs, and leaves only then, comes back for some other reason.
-                self.kicked_runs(prev);
                 arrow = self.kicked_runs(tid);
             }
         }
