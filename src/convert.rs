@@ -327,6 +327,7 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
                 checked: found.map_or(0, |o| o.check.checked),
                 inside: found.map_or(0, |o| o.check.inside),
                 segments: segment_reports(vcpu),
+                time_shift_apart_ns: time_shift_apart(session, vcpu),
             }
         });
         report.vms.push(VmReport { name: vm.name.clone(), pid: vm.pid, vcpus: vcpus.collect() });
@@ -343,6 +344,14 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
             .push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
     }
     report
+}
+
+/// [`VcpuReport::time_shift_apart_ns`].
+pub(crate) fn time_shift_apart(session: &Session, vcpu: &Vcpu) -> Option<i64> {
+    let cycles = vcpu.time_shift_apart?;
+    let hz = i128::from(session.rate.rate.hz()).max(1);
+    let half = i128::from(cycles.signum()) * hz / 2;
+    i64::try_from((i128::from(cycles) * 1_000_000_000 + half) / hz).ok()
 }
 
 /// The longest stall marks as reports show them.
