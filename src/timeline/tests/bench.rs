@@ -66,8 +66,16 @@ pub(super) fn host_formats() -> FormatTable {
         format("kvm", 7, "kvm_inj_virq", &[("unsigned int vector", 4)], r#""IRQ 0x%x", REC->vector"#),
         format("irq", 8, "irq_handler_entry", &[("int irq", 4), ("__data_loc char[] name", 4)], "\"\""),
         format("irq", 9, "irq_handler_exit", &[("int irq", 4), ("int ret", 4)], "\"\""),
-        format("kvm", 11, "kvm_apic_accept_irq", &[("unsigned int apicid", 4), ("unsigned char vec", 1)], "\"\""),
+        format(
+            "kvm",
+            11,
+            "kvm_apic_accept_irq",
+            &[("unsigned int apicid", 4), ("unsigned short dm", 2), ("unsigned char vec", 1)],
+            "\"\"",
+        ),
         format("timer", 10, "timer_start", &[("void * timer", 8)], "\"\""),
+        format("kvm", 12, "kvm_eoi", &[("unsigned int apicid", 4), ("int vector", 4)], "\"\""),
+        format("kvm", 13, "kvm_mmio", &[("unsigned int type", 4)], "\"\""),
     ] {
         table.add(event).unwrap();
     }
