@@ -182,18 +182,18 @@ impl Timeline {
         }
         let exit = from.filter(|&index| self.vcpus[index].mode == Mode::Exit && self.vcpus[index].off == Off::No);
         match cause {
-            Cause::None => return false,
+            Cause::None => false,
             Cause::Write { read } => {
                 if let Some(index) = exit {
                     self.vcpus[index].arrows.wrote |= !read.is_some_and(|read| read.holds(payload));
                 }
-                return false;
+                false
             }
             Cause::Acknowledge { vector } => {
                 let (Some(index), Some(vector)) = (from, vector.get(payload)) else { return false };
                 let vcpu = &mut self.vcpus[index];
                 vcpu.causes.acknowledge(vector, vcpu.mode == Mode::Guest);
-                return false;
+                false
             }
             Cause::Inject { vector } => {
                 let (Some(index), Some(vector)) = (exit, vector.get(payload)) else { return false };
