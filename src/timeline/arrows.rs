@@ -258,7 +258,12 @@ impl Timeline {
         }
         let host = &self.hosts[cpu];
         let Some(index) = host.running.and_then(|running| running.vcpu) else { return };
-        if host.row.stack().iter().any(|open| matches!(open, Open::Pair { .. })) {
+        if host
+            .row
+            .stack()
+            .iter()
+            .any(|open| matches!(open, Open::Pair { .. }) || !interrupt && matches!(open, Open::Syscall { .. }))
+        {
             return;
         }
         let (vcpu, mut context) = self.vcpu(index as usize);

@@ -7,6 +7,7 @@ use crate::capture::Endian;
 use crate::capture::event_format::{FormatTable, PrintContext};
 use crate::capture::kallsyms::Kallsyms;
 use crate::time::TraceNs;
+use crate::timeline::native::{Native, NativeEvent};
 
 /// Index into [`World::tracks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,8 +41,13 @@ pub enum TrackKind {
     Events,
     /// Offset segments. Not in Chrome JSON.
     TscOffset,
-    /// A counter.
-    Counter,
+    /// A counter, and the process that counts.
+    Counter {
+        /// The process, in its own machine.
+        pid: Option<i32>,
+    },
+    /// One of several rows of one name, over which slices are spread that would overlap.
+    Overlapping,
 }
 
 /// A row of the picture.
@@ -107,6 +113,8 @@ pub struct World {
     pub start: TraceNs,
     /// Wall-clock time (nanoseconds since 1970) at a trace time, where the host capture knows it.
     pub wall_clock: Option<(TraceNs, u64)>,
+    /// The machines, where there is a native layer.
+    pub native: Option<Native>,
     /// Facts about the conversion (tool version, TSC rate and its source, offset segments): Chrome JSON's `metadata`.
     pub metadata: serde_json::Value,
 }
@@ -135,7 +143,7 @@ pub enum Category {
     Syscall,
     /// A guest irq, softirq or hrtimer.
     Irq,
-    /// A guest event drawn as an instant.
+    /// A guest event drawn as an instant, or a pair of them as a slice.
     Event,
     /// The vCPU is in guest mode.
     Guest,
@@ -147,6 +155,10 @@ pub enum Category {
     Offset,
     /// Anything on a Host CPU row.
     Host,
+    /// A function of the guest's kernel.
+    Function,
+    /// What a guest's program marked by itself.
+    Marker,
 }
 
 impl Category {
@@ -163,6 +175,8 @@ impl Category {
             Self::OffCpu => "off-cpu",
             Self::Offset => "offset",
             Self::Host => "host",
+            Self::Function => "function",
+            Self::Marker => "marker",
         })
     }
 }
@@ -254,17 +268,42 @@ pub struct Batch {
     pub strings: StringTable,
     /// Payloads and texts.
     pub bytes: Vec<u8>,
+    /// Events of the native layer, in time order per CPU.
+    pub native: Vec<NativeEvent>,
+    /// Payloads of the native layer.
+    pub records: Vec<u8>,
+    /// The tracks that the batch uses and [`World::tracks`] does not hold, parents before children.
+    pub tracks: Vec<LateTrack>,
+}
+
+/// A track that was not known before the first event. Its number is beyond those of [`World::tracks`].
+#[derive(Clone, Debug)]
+pub struct LateTrack {
+    /// Its number, the same in all batches.
+    pub id: TrackId,
+    /// What it is.
+    pub track: Arc<Track>,
+    /// No batch before this one has it.
+    pub new: bool,
 }
 
 impl Batch {
     /// Empties the batch, keeping its allocations.
     pub fn clear(&mut self) {
+        self.clear_overlay();
+        self.native.clear();
+        self.records.clear();
+    }
+
+    /// Empties all but the native layer.
+    pub(super) fn clear_overlay(&mut self) {
         self.items.clear();
         self.args.clear();
         self.flows.clear();
         self.strings.text.clear();
         self.strings.ends.clear();
         self.bytes.clear();
+        self.tracks.clear();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::batch_builder::Canvas;
 use super::drawing::{Category, TrackId};
-use super::guest_row::Suspended;
 use super::names::NameId;
 use super::row::{Closing, Open, Row};
 
@@ -49,7 +48,7 @@ impl HostCpu {
         let mut idle = |what: &str| canvas.names.intern(format!("{what}, CPU {number} idle").as_bytes());
         Self {
             number,
-            row: Row::new(track),
+            row: Row::of_host(track),
             events,
             streams: 0,
             running: None,
@@ -69,21 +68,9 @@ impl HostCpu {
         }
     }
 
-    /// Ends all slices and starts that of the next task, where the arrow with the id `arrow` arrives. A syscall of the
-    /// task that leaves, which is `prev` unless it is gone for good, goes on when that task runs again.
-    pub(super) fn draw(
-        &mut self,
-        canvas: &mut Canvas,
-        suspended: &mut Suspended,
-        ns: u64,
-        prev: Option<i32>,
-        (next, arrow): (Running, Option<u64>),
-    ) {
-        while let Some(open) = self.row.close(canvas, ns, Closing::Over) {
-            if let (Open::Syscall { name, named }, Some(prev)) = (open, prev) {
-                suspended.keep(prev, name, named);
-            }
-        }
+    /// Ends all slices and starts that of the next task, where the arrow with the id `arrow` arrives.
+    pub(super) fn draw(&mut self, canvas: &mut Canvas, ns: u64, next: Running, arrow: Option<u64>) {
+        self.row.close_all(canvas, ns, Closing::Over);
         if next.tid != 0 {
             if next.flow != 0 {
                 canvas.flow(next.flow);
@@ -92,10 +79,6 @@ impl HostCpu {
                 canvas.arrive(arrow);
             }
             self.row.open(canvas, ns, Category::Host, Open::Task, next.name);
-            if let Some((name, named)) = suspended.resume(next.tid) {
-                canvas.truth(NameId::CONTINUED, true);
-                self.row.open(canvas, ns, Category::Host, Open::Syscall { name, named }, name);
-            }
         }
         self.running = Some(next);
     }

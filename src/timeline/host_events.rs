@@ -1,11 +1,12 @@
 //! Events of a host with VMs: they shape the Host CPU rows and the states of the vCPUs' threads.
 
 use super::Timeline;
+use super::drawing::Category;
 use super::guest_row::{self, Brush, Record};
 use super::host_cpu::Running;
 use super::marks::Waker;
 use super::names::{self, NameId};
-use super::pairs::{Class, Half};
+use super::pairs::Half;
 use super::plan::{HARDIRQ, Kind, Leaving, Plan, Switch, Wake};
 use super::row::{Closing, Open};
 use super::setup::Flows;
@@ -23,22 +24,6 @@ impl Timeline {
         let Some(&plan) = source.plans.get(usize::from(event)) else { return false };
         match plan.kind {
             Kind::Filtered | Kind::Instant => false,
-            Kind::SyscallEnter(_) | Kind::SyscallExit => {
-                if matches!(plan.kind, Kind::SyscallEnter(_)) {
-                    self.works(cpu, false);
-                }
-                let (Some(source), Some(suspended)) =
-                    (self.sources.get_mut(usize::from(source_index)), self.suspended.last_mut())
-                else {
-                    return false;
-                };
-                let record =
-                    Record { plan: &plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
-                let mut brush = Brush { canvas: &mut self.canvas, labels: &mut source.labels, host: true };
-                guest_row::draw(&mut self.hosts[cpu].row, suspended, record, &mut brush);
-                self.canvas.discard();
-                true
-            }
             Kind::Switch(fields) => {
                 self.host_switch(cpu, at, &fields, payload);
                 true
@@ -76,18 +61,54 @@ impl Timeline {
                 let drawn = vcpu.kvm_detail(at, cpu, detail, &mut context);
                 self.send(Some(index), tid, (cpu, at.ns), cause, payload) || drawn
             }
-            Kind::Half(half) => {
-                if let Half::Begin { class, .. } = half {
-                    self.works(cpu, class != Class::Other);
+            Kind::Half(_)
+            | Kind::SyscallEnter(_)
+            | Kind::SyscallExit
+            | Kind::FunctionEntry(_)
+            | Kind::FunctionExit(_)
+            | Kind::Call(_)
+            | Kind::Marker(_) => {
+                let work = match plan.kind {
+                    Kind::Half(Half::Begin { class, .. }) => class.interrupts().then_some(true),
+                    Kind::SyscallEnter(_) => Some(false),
+                    _ => None,
+                };
+                if let Some(interrupt) = work {
+                    self.prepare_host(cpu, (source_index, event), &plan, at.ns, payload);
+                    self.works(cpu, interrupt);
                 }
                 let source = &mut self.sources[usize::from(source_index)];
+                let Some(suspended) = self.suspended.last_mut() else { return false };
                 let record =
                     Record { plan: &plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
-                let mut brush = Brush { canvas: &mut self.canvas, labels: &mut source.labels, host: true };
-                guest_row::draw_half(&mut self.hosts[cpu].row, half, record, &mut brush);
+                let mut brush = Brush {
+                    canvas: &mut self.canvas,
+                    labels: &mut source.labels,
+                    late: &mut self.late,
+                    machine: self.world.vms.len() as u32,
+                    host: true,
+                    scratch: &mut self.scratch,
+                };
+                let row = &mut self.hosts[cpu].row;
+                if let Kind::Marker(written) = plan.kind {
+                    if let Some(instant) = guest_row::draw_marker(row, suspended, written, record, &mut brush) {
+                        self.canvas.fields(source_index, event, payload);
+                        row.instant(&mut self.canvas, at.ns, Category::Host, instant);
+                    }
+                } else {
+                    guest_row::draw(row, suspended, record, &mut brush);
+                }
                 self.canvas.discard();
                 true
             }
+        }
+    }
+
+    /// What the event says about what was before it is drawn before its arrows are gathered.
+    fn prepare_host(&mut self, cpu: usize, (source, event): (u16, u16), plan: &Plan, ns: u64, payload: &[u8]) {
+        if let (Some(known), Some(suspended)) = (self.sources.get(usize::from(source)), self.suspended.last_mut()) {
+            let record = Record { plan, ns, source, formats: &known.formats, event, payload };
+            guest_row::prepare(&mut self.hosts[cpu].row, suspended, record, &mut self.canvas);
         }
     }
 
@@ -149,10 +170,14 @@ impl Timeline {
             flow = self.flows;
         }
         let next = Running { tid, vcpu: next_vcpu.map(|index| index as u32), vm, name, since: at.ns, flow };
-        let stays = (fields.prev_state.get(payload) != Leaving::Dead).then_some(prev);
-        if let (Some(host), Some(suspended)) = (self.hosts.get_mut(cpu), self.suspended.last_mut()) {
-            host.draw(&mut self.canvas, suspended, at.ns, stays, (next, arrow));
-        }
+        let (host, canvas) = (&mut self.hosts[cpu], &mut self.canvas);
+        // The last of them is the host's.
+        let Some(suspended) = self.suspended.last_mut() else { return };
+        host.row.end_calls(canvas);
+        let dead = fields.prev_state.get(payload) == Leaving::Dead;
+        guest_row::leave(&mut host.row, suspended, prev, dead, at.ns, canvas);
+        host.draw(canvas, at.ns, next, arrow);
+        guest_row::arrived(&mut host.row, suspended, tid, at.ns, canvas);
     }
 
     /// What ran on a CPU until now ran instead of the vCPUs that wait for it.
@@ -195,7 +220,7 @@ impl Timeline {
         let host = &self.hosts[cpu];
         if plan.in_interrupt(payload) {
             let by_kind = if plan.flags(payload) & HARDIRQ != 0 { NameId::AN_INTERRUPT } else { NameId::A_SOFTIRQ };
-            return match host.row.stack().last() {
+            return match host.row.stack().iter().rev().find(|open| open.is_interrupt()) {
                 Some(&Open::Pair { name, .. }) => name,
                 _ => by_kind,
             };

@@ -3,7 +3,7 @@
 //! [`Timeline`] is a state machine over events in host-time order. What an event does is decided once per capture
 //! (`plan`); the host's events shape its CPUs (`host_cpu`) and what is known of each vCPU's thread
 //! (`vcpu_thread`), from which the stall marks follow (`marks`); a guest's events are drawn in its vCPUs' rows
-//! (`guest_row`). Drawn items gather in a batch (`batch_builder`) until the caller takes it.
+//! (`guest_row`). The `native` layer passes scheduler events on as what they are. Drawn items gather in a batch (`batch_builder`) until the caller takes it.
 
 mod accessor;
 mod arrows;
@@ -17,9 +17,12 @@ mod host_cpu;
 mod host_events;
 mod kin;
 mod labels;
+mod late_rows;
 mod layout;
+mod markers;
 mod marks;
 mod names;
+pub mod native;
 mod observe;
 mod outcome;
 mod pairs;
@@ -27,6 +30,7 @@ mod plan;
 mod row;
 mod run_check;
 pub mod setup;
+mod suspended;
 mod syscalls;
 #[cfg(test)]
 mod tests;
@@ -43,18 +47,21 @@ use self::arrows::Kicked;
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
 use self::exit_reasons::Reasons;
-use self::guest_row::Suspended;
 use self::host_cpu::HostCpu;
 use self::kin::Kin;
 use self::labels::Labels;
+use self::late_rows::LateRows;
 use self::layout::Layout;
 use self::marks::{MarkNames, Marks};
 use self::names::NameId;
+use self::native::Native;
+use self::native::layer::NativeLayer;
 use self::observe::Observer;
 use self::plan::{Plan, Role};
 use self::row::{Closing, Row};
 use self::run_check::Checker;
-use self::setup::{DrawOptions, Setup, StreamRole};
+use self::setup::{DrawOptions, Layers, NativeEvents, Setup, StreamRole};
+use self::suspended::Suspended;
 use self::vcpu::{Context, Moment, Stalls, Vcpu};
 use self::vcpu_thread::{Mode, Off};
 use crate::clock::rate::TscRate;
@@ -106,8 +113,11 @@ pub struct Timeline {
     vcpus: Vec<Vcpu>,
     /// Index of the vCPU by its thread.
     threads: FxHashMap<i32, u32>,
-    /// Per VM, and one for a host without VMs.
+    /// Per VM, and one for the host.
     suspended: Vec<Suspended>,
+    late: LateRows,
+    /// For texts.
+    scratch: Vec<u8>,
     host_comms: FxHashMap<i32, Box<str>>,
     kin: Kin,
     /// Threads that an exit has woken and that do not run yet.
@@ -118,13 +128,18 @@ pub struct Timeline {
     /// The last flow id.
     flows: u64,
     last: Moment,
+    native: Option<NativeLayer>,
     canvas: Canvas,
 }
 
 impl Timeline {
     /// Lays out the rows and plans what each kind of event does.
     pub fn new(setup: Setup) -> Self {
-        let layout = Layout::new(&setup);
+        let mut layout = Layout::new(&setup);
+        let Layers { overlay, native } = setup.options.layers;
+        if !overlay {
+            layout.tracks.iter_mut().for_each(|track| track.hidden = true);
+        }
         let mut canvas = Canvas::new();
         let mut hosts: Vec<HostCpu> =
             layout.host_cpus.iter().map(|rows| HostCpu::new(rows.cpu, rows.row, rows.events, &mut canvas)).collect();
@@ -144,6 +159,10 @@ impl Timeline {
         }
         draw_offsets(&setup, &layout, &mut canvas);
         let kin = Kin::new(&setup, &mut canvas.names);
+        canvas.native_only = !overlay;
+        let (layer, cpus) = NativeLayer::new(&setup).unzip();
+        let all = native == NativeEvents::All;
+        let late = late_rows(&setup, &layout);
         let vms = setup.vms.iter().map(|vm| VmInfo { name: vm.name.clone(), pid: vm.pid }).collect();
         let world = World {
             tracks: layout.tracks,
@@ -151,6 +170,7 @@ impl Timeline {
             sources: setup.sources,
             start: setup.rate.ns(setup.span.0),
             wall_clock: setup.wall_clock,
+            native: cpus.map(|cpus| Native { machines: setup.machines, cpus, all }),
             metadata: setup.metadata,
         };
         let mark_names = MarkNames::new(&mut canvas);
@@ -167,6 +187,8 @@ impl Timeline {
             hosts,
             host_by_number,
             suspended: (0..=setup.vms.len()).map(|_| Suspended::default()).collect(),
+            late,
+            scratch: Vec::new(),
             vcpus,
             threads,
             kin,
@@ -177,6 +199,7 @@ impl Timeline {
             mark_names,
             flows: 0,
             last: Moment::default(),
+            native: layer,
             canvas,
         }
     }
@@ -215,14 +238,18 @@ impl Timeline {
             return;
         }
         stream.last = at;
-        let role = stream.role;
+        let (role, source) = (stream.role, stream.source);
         let drawn = match role {
             Role::Guest => self.guest_event(index, at, event, payload),
             Role::Host => self.host_event(index, at, event, payload),
             Role::LoneHost => self.lone_host_event(index, at, event, payload),
         };
+        let native = match &mut self.native {
+            Some(native) => native.event(index, at.ns, (source, event, payload), &mut self.canvas),
+            None => false,
+        };
         let stream = &mut self.streams[index];
-        if drawn {
+        if drawn && self.options.layers.overlay || native {
             stream.written += 1;
         } else {
             stream.filtered += 1;
@@ -241,28 +268,40 @@ impl Timeline {
     /// known any more.
     pub fn lost(&mut self, stream: u32, ts: HostTsc, count: Option<u64>) {
         let at = self.moment(ts);
-        let Some(stream) = self.streams.get(stream as usize).filter(|stream| !stream.ended) else { return };
+        let index = stream as usize;
+        let Some(stream) = self.streams.get(index).filter(|stream| !stream.ended) else { return };
         let (target, last) = (stream.target, stream.last.ns.min(at.ns));
         let (role, since) = (stream.role, stream.last.tsc);
         if role == Role::Host {
             self.vcpus.iter_mut().for_each(|vcpu| vcpu.check.lost_on_some_cpu(since));
         }
+        if let Some(native) = &mut self.native {
+            native.ends(index, last, &mut self.canvas);
+        }
         let why = Closing::Lost(count);
         match role {
-            Role::Guest => self.close_guest(target, last, why),
-            Role::Host | Role::LoneHost => self.host_lost(target, last, why),
+            Role::Guest => {
+                let machine = self.vcpus.get(target).map_or(usize::MAX, |vcpu| vcpu.vm as usize);
+                self.close_guest(target, last, why);
+                self.machine_lost(machine, last, why);
+            }
+            Role::Host | Role::LoneHost => {
+                self.host_lost(target, last, why);
+                self.machine_lost(self.world.vms.len(), last, why);
+            }
         }
     }
 
     /// A stream's recording ends.
     pub fn stream_ends(&mut self, stream: u32, ts: HostTsc) {
         let at = self.moment(ts);
-        let Some(stream) = self.streams.get_mut(stream as usize).filter(|stream| !stream.ended) else { return };
+        let index = stream as usize;
+        let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.ended) else { return };
         stream.ended = true;
         stream.last = stream.last.max(at);
         let (target, recording) = (stream.target, stream.recording);
         match stream.role {
-            Role::Guest => self.guest_ends(target, recording, at.ns),
+            Role::Guest => self.guest_ends(index, target, recording, at.ns),
             Role::Host | Role::LoneHost => self.host_ends(target, at.ns),
         }
     }
@@ -270,6 +309,9 @@ impl Timeline {
     /// Events between `ts` and the next one are not drawn: what goes on meanwhile is not known.
     pub fn pause(&mut self, ts: HostTsc) {
         let ns = self.moment(ts).ns;
+        if let Some(native) = &mut self.native {
+            native.all_end(ns, &mut self.canvas);
+        }
         for index in 0..self.vcpus.len() {
             self.close_guest(index, ns, Closing::Truncated);
         }
@@ -280,7 +322,8 @@ impl Timeline {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.lose(ns, Closing::Truncated, &mut context);
         }
-        self.suspended.iter_mut().for_each(|suspended| *suspended = Suspended::default());
+        self.suspended.iter_mut().for_each(Suspended::clear);
+        self.late.close_all(&mut self.canvas, None, ns, Closing::Truncated);
     }
 
     /// Items in the current batch.
@@ -311,10 +354,17 @@ impl Timeline {
             self.stream_ends(stream as u32, HostTsc::new(last));
         }
         let end = self.streams.iter().filter(|s| s.role != Role::Guest).map(|s| s.last.ns).max().unwrap_or(0);
+        // Guests that were recorded for longer than the host: its last tasks must not be drawn to their end.
+        if let Some(native) = self.native.as_mut().filter(|_| self.last.ns > end) {
+            let hosts = (0..self.streams.len()).filter(|&stream| self.streams[stream].role != Role::Guest);
+            hosts.for_each(|stream| native.ends(stream, end, &mut self.canvas));
+        }
         for index in 0..self.vcpus.len() {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.lose(end, Closing::Truncated, &mut context);
         }
+        let last = self.last.ns;
+        self.late.close_all(&mut self.canvas, None, last, Closing::Truncated);
         let counts = Counts {
             written: self.streams.iter().map(|stream| stream.written).collect(),
             filtered: self.streams.iter().map(|stream| stream.filtered).collect(),
@@ -435,6 +485,18 @@ fn sources(setup: &Setup, host_role: Role, canvas: &mut Canvas) -> Vec<Source> {
         Source { formats: formats.clone(), plans, labels: Labels::new(formats, uname, &mut canvas.names) }
     });
     list.collect()
+}
+
+/// The machines whose late rows there may be: the VMs, and then the host.
+fn late_rows(setup: &Setup, layout: &Layout) -> LateRows {
+    let mut late = LateRows::new(layout.tracks.len());
+    for (index, vm) in setup.vms.iter().enumerate() {
+        let group = layout.vm_groups.get(index).copied().flatten();
+        let hidden = vm.vcpus.iter().all(|vcpu| vcpu.hidden);
+        late.machine(drawing::Owner::Vm(index as u32), vm.name.clone(), group, hidden);
+    }
+    late.machine(drawing::Owner::Host, "host".into(), layout.host_group, layout.host_group.is_none());
+    late
 }
 
 /// The TSC offset rows are known beforehand.

@@ -39,11 +39,12 @@ pub fn world() -> World {
             track(Some(2), "Events, web vCPU 0", TrackKind::Events, Owner::Vm(0)),
             track(Some(2), "TSC offset, web vCPU 0", TrackKind::TscOffset, Owner::Vm(0)),
             track(None, "VM \"db\" vCPU 0", TrackKind::Vcpu, Owner::Vm(1)),
-            track(Some(6), "exits per second", TrackKind::Counter, Owner::Vm(1)),
+            track(Some(6), "exits per second", TrackKind::Counter { pid: None }, Owner::Vm(1)),
         ],
         vms: vec![VmInfo { name: "web".into(), pid: Some(4711) }, VmInfo { name: "\"db\"".into(), pid: None }],
         sources: vec![FieldSource::new(Arc::new(formats()), Endian::Little)],
         start: TraceNs::new(START),
+        native: None,
         wall_clock: Some((TraceNs::new(START + 5_000), 1_700_000_000_000_005_000)),
         metadata: serde_json::json!({ "tool": "kvm-timeline", "tsc_hz": 2_400_000_000_u64, "segments": [1, 2] }),
     }

@@ -2,7 +2,8 @@
 //!
 //! A line is `TIME STREAM EVENT field=value …`; streams are `h0`, `h1` (host CPUs), `a0`, `a1` (vCPUs of VM a), `b0`.
 //! What an event draws follows it, indented: `TIME ROW` and `+ name` (begin), `-` (end) or `. name` (instant), then the
-//! category in brackets, arguments in parentheses and flow ids after `~`.
+//! category in brackets, arguments in parentheses and flow ids after `~`. The native layer's events follow as
+//! `TIME MACHINE/CPU how EVENT`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::capture::event_format::{EventFormat, FieldKind, FormatTable, PrintCon
 use crate::clock::rate::TscRate;
 use crate::time::HostTsc;
 use crate::timeline::drawing::{ARRIVES, Arg, Batch, Correlation, FieldSource, Item, Shape, World};
+use crate::timeline::native::NativeShape;
 use crate::timeline::setup::{DrawOptions, Setup, StreamRole, VcpuSetup, VmSetup};
 use crate::timeline::{Outcome, Timeline};
 
@@ -26,7 +28,7 @@ pub(super) fn format(system: &str, id: u16, name: &str, fields: &[(&str, u32)], 
     );
     let mut offset = 8_u32;
     for &(declaration, size) in fields {
-        offset = offset.next_multiple_of(if size > 8 { 1 } else { size });
+        offset = offset.next_multiple_of(if size > 8 { 1 } else { size.max(1) });
         let signed = u8::from(!declaration.contains("unsigned") && !declaration.contains('*'));
         let _ = writeln!(text, "\tfield:{declaration};\toffset:{offset};\tsize:{size};\tsigned:{signed};");
         offset += size;
@@ -99,6 +101,25 @@ pub(super) fn guest_formats() -> FormatTable {
         format("workqueue", 28, "workqueue_execute_start", &work, "\"\""),
         format("workqueue", 29, "workqueue_execute_end", &work, "\"\""),
         format("syscalls", 30, "sys_enter_openat", &[("int __syscall_nr", 4)], "\"\""),
+        format("ftrace", 32, "funcgraph_entry", &[("unsigned long func", 8), ("int depth", 4)], "\"\""),
+        format(
+            "ftrace",
+            33,
+            "funcgraph_exit",
+            &[
+                ("unsigned long func", 8),
+                ("int depth", 4),
+                ("unsigned long long calltime", 8),
+                ("unsigned long long rettime", 8),
+            ],
+            "\"\"",
+        ),
+        format("ftrace", 34, "function", &[("unsigned long ip", 8), ("unsigned long parent_ip", 8)], "\"\""),
+        format("ftrace", 35, "print", &[("unsigned long ip", 8), ("char buf", 0)], "\"\""),
+        format("block", 36, "block_rq_issue", &[("dev_t dev", 4), ("sector_t sector", 8), ("char rwbs[8]", 8)], "\"\""),
+        format("block", 37, "block_rq_complete", &[("dev_t dev", 4), ("sector_t sector", 8)], "\"\""),
+        format("timer", 38, "timer_expire_entry", &[("void * timer", 8), ("void * function", 8)], "\"\""),
+        format("timer", 39, "timer_expire_exit", &[("void * timer", 8)], "\"\""),
         format("syscalls", 31, "sys_exit_openat", &[("int __syscall_nr", 4), ("long ret", 8)], "\"\""),
     ] {
         table.add(event).unwrap();
@@ -131,6 +152,7 @@ pub(super) fn setup() -> Setup {
         rate: TscRate::UNKNOWN,
         span: (HostTsc::new(0), HostTsc::MAX),
         wall_clock: None,
+        machines: Vec::new(),
         metadata: serde_json::Value::Null,
         options: DrawOptions::default(),
     }
@@ -149,6 +171,8 @@ pub(super) fn lone_setup() -> Setup {
 pub(super) struct Bench {
     pub(super) timeline: Timeline,
     world: Arc<World>,
+    /// Names of all rows so far.
+    rows: Vec<String>,
     roles: Vec<StreamRole>,
     pub(super) log: String,
     pub(super) items: Vec<Item>,
@@ -159,7 +183,8 @@ impl Bench {
         let roles = setup.streams.clone();
         let timeline = Timeline::new(setup);
         let world = timeline.world();
-        Self { timeline, world, roles, log: String::new(), items: Vec::new() }
+        let rows = world.tracks.iter().map(|track| track.name.clone()).collect();
+        Self { timeline, world, rows, roles, log: String::new(), items: Vec::new() }
     }
 
     pub(super) fn stream(&self, name: &str) -> usize {
@@ -189,30 +214,38 @@ impl Bench {
                     self.timeline.event(stream as u32, ts, index, &payload);
                 }
             }
-            let batch = self.timeline.take_batch();
-            self.show(&batch);
+            self.take();
         }
         self
     }
 
+    /// Takes what was drawn into the log.
+    pub(super) fn take(&mut self) {
+        let batch = self.timeline.take_batch();
+        self.show(&batch);
+    }
+
     pub(super) fn finish(mut self) -> (String, Outcome, Vec<Item>) {
-        let world = Arc::clone(&self.world);
         self.log.push_str("FINISH\n");
         let placeholder = Timeline::new(lone_setup());
         let outcome = std::mem::replace(&mut self.timeline, placeholder).finish();
-        let mut last = String::new();
-        for item in &outcome.last.items {
-            show_item(&world, &outcome.last, item, &mut last);
-        }
-        self.log.push_str(&last);
-        self.items.extend(outcome.last.items.iter().cloned());
+        self.show(&outcome.last);
         (self.log, outcome, self.items)
     }
 
     fn show(&mut self, batch: &Batch) {
-        for item in &batch.items {
-            show_item(&self.world, batch, item, &mut self.log);
+        for late in &batch.tracks {
+            assert_eq!(late.new, late.id.0 as usize == self.rows.len(), "a row is new once");
+            if late.new {
+                let parent = late.track.parent.map(|parent| &self.rows[parent.0 as usize]);
+                let _ = writeln!(self.log, "    ROW {} in {}", late.track.name, parent.map_or("", |name| name));
+                self.rows.push(late.track.name.clone());
+            }
         }
+        for item in &batch.items {
+            show_item(&self.world, &self.rows, batch, item, &mut self.log);
+        }
+        show_native(&self.world, batch, &mut self.log);
         self.items.extend(batch.items.iter().cloned());
     }
 }
@@ -227,7 +260,10 @@ pub(super) fn payload(format: &EventFormat, words: &[&str]) -> Vec<u8> {
         let field = format.field(key).unwrap_or_else(|| panic!("{} has no field {key}", format.name));
         let at = usize::from(field.offset);
         match field.kind {
-            FieldKind::Text => bytes[at..at + value.len()].copy_from_slice(value.as_bytes()),
+            FieldKind::Text => {
+                bytes.resize(bytes.len().max(at + value.len()), 0);
+                bytes[at..at + value.len()].copy_from_slice(value.as_bytes());
+            }
             FieldKind::DynamicText => {
                 let location = (bytes.len() as u32) | ((value.len() as u32 + 1) << 16);
                 bytes[at..at + 4].copy_from_slice(&location.to_le_bytes());
@@ -247,9 +283,28 @@ pub(super) fn payload(format: &EventFormat, words: &[&str]) -> Vec<u8> {
     bytes
 }
 
-fn show_item(world: &World, batch: &Batch, item: &Item, out: &mut String) {
+fn show_native(world: &World, batch: &Batch, out: &mut String) {
+    for event in &batch.native {
+        let cpu = world.native.as_ref().unwrap().cpus[event.cpu as usize];
+        let _ = write!(out, "    {} {}/{} ", event.ts, cpu.machine, cpu.number);
+        let (how, recorded) = match &event.shape {
+            NativeShape::Full(recorded) => ("full", Some(recorded)),
+            NativeShape::Follows(recorded) => ("follows", Some(recorded)),
+            NativeShape::Resumes(recorded) => ("resumes", Some(recorded)),
+            NativeShape::Ends => ("ends", None),
+        };
+        out.push_str(how);
+        if let Some(recorded) = recorded {
+            let formats = &world.sources[usize::from(recorded.source)].formats;
+            let _ = write!(out, " {}", formats.get(recorded.event).unwrap().name);
+        }
+        out.push('\n');
+    }
+}
+
+fn show_item(world: &World, rows: &[String], batch: &Batch, item: &Item, out: &mut String) {
     let text = |id| String::from_utf8_lossy(batch.strings.get(id)).into_owned();
-    let track = &world.tracks[item.track.0 as usize].name;
+    let track = &rows[item.track.0 as usize];
     let _ = write!(out, "    {} {track}: ", item.ts);
     match item.shape {
         Shape::Begin => _ = write!(out, "+ {}", text(item.name)),

@@ -216,7 +216,7 @@ fn the_hosts_own_syscalls_and_work_are_drawn_and_go_on_after_a_switch() {
             "120 Host CPU 0: -",
             "120 Host CPU 0: -",
             "120 Host CPU 0: + kworker/0:0 [7] [host]",
-            "130 Host CPU 0: + workqueue_execute [host] (work=1 function=2)",
+            "130 Host CPU 0: + work 0x2 [host] (work=1 function=2)",
             "140 Host CPU 0: -",
             "150 Host CPU 0: -",
             "150 Host CPU 0: + bash [5] [host]",

@@ -3,8 +3,11 @@
 mod arrows;
 mod bench;
 mod checks;
+mod functions;
 mod guest;
 mod host_state;
+mod markers;
 mod marks;
+mod native;
 mod observe;
 mod property;
