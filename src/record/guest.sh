@@ -82,12 +82,13 @@ counter() {
 	echo 0
 }
 
+# From here on a signal ends the recording, not the script.
+ended=
+trap put_back EXIT
+trap 'ended=1' INT TERM HUP
 mkdir "$instance" ||
 	fail "cannot make $instance" "run as root; where a recording was killed before: rmdir $instance"
 made=1
-trap put_back EXIT
-ended=
-trap 'ended=1' INT TERM HUP
 
 set_to tracing_on 0
 set_to trace_clock x86-tsc
@@ -172,7 +173,12 @@ put_back
 trap - EXIT INT TERM HUP
 [ "$left" = 0 ] || echo "$0: $left events could not be read in time" >&2
 [ "$lost" = 0 ] || echo "$0: $lost events were lost: record for a shorter time, or with larger buffers (-b)" >&2
-if command -v tar >/dev/null 2>&1 && tar -cf "$out.tar" "$out"; then
+parent=.
+case $out in
+/*) parent=${out%/*}/ ;;
+*/*) parent=${out%/*} ;;
+esac
+if command -v tar >/dev/null 2>&1 && (cd "$parent" && tar -cf - "${out##*/}") >"$out.tar"; then
 	echo "$out and $out.tar written" >&2
 else
 	echo "$out written" >&2

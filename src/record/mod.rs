@@ -129,6 +129,3 @@ fn stream(system: &System, plan: &Plan, host: &Path, over: &mut dyn FnMut() -> R
         worked.and(pumped).and(stopped).map(|()| bytes)
     })
 }
-
-#[cfg(test)]
-mod tests;

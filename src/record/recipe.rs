@@ -24,9 +24,8 @@ pub fn recipe(part: Option<Part>) -> String {
 }
 
 fn host() -> String {
-    let events = DEFAULT_EVENTS.join(",");
-    let options: Vec<String> = DEFAULT_EVENTS.iter().map(|event| format!("-e {event}")).collect();
-    let options = options.join(" ");
+    let events = wrapped(DEFAULT_EVENTS.iter().map(|event| (*event).to_owned()), "\n     ");
+    let options = options(&DEFAULT_EVENTS);
     format!(
         "\
 ON THE HOST, as root
@@ -59,7 +58,8 @@ ON THE HOST, as root
 
    The same with trace-cmd:
 
-     trace-cmd record -C x86-tsc -b {DEFAULT_BUFFER_KIB} {options} \\
+     trace-cmd record -C x86-tsc -b {DEFAULT_BUFFER_KIB} \\
+         {options} \\
          -B tsc_offset -C x86-tsc -e kvm:kvm_write_tsc_offset -o host.dat
 
    and beside its file, for VMs that run already, and for the TSC's rate:
@@ -73,8 +73,7 @@ ON THE HOST, as root
 }
 
 fn guest() -> String {
-    let options: Vec<String> = guest::DEFAULT_EVENTS.iter().map(|event| format!("-e {event}")).collect();
-    let options = options.join(" ");
+    let options = options(&guest::DEFAULT_EVENTS);
     let kib = guest::DEFAULT_BUFFER_KIB;
     format!(
         "\
@@ -90,13 +89,36 @@ IN EACH GUEST, as root
 
    With trace-cmd:
 
-     trace-cmd record -C x86-tsc -b {kib} {options} -o guest-NAME.dat sleep 10
+     trace-cmd record -C x86-tsc -b {kib} -o guest-NAME.dat \\
+         {options} sleep 10
 
    Or both sides at once over vsock, `trace-cmd agent` in the guest, and on the host:
 
-     trace-cmd record -C x86-tsc -e kvm -e sched -e irq -o host.dat -A NAME {options} sleep 10
+     trace-cmd record -C x86-tsc -e kvm -e sched -e irq -o host.dat -A NAME \\
+         {options} sleep 10
 "
     )
+}
+
+/// As options of trace-cmd, on lines that a shell joins.
+fn options(events: &[&str]) -> String {
+    wrapped(events.iter().map(|event| format!("-e {event}")), " \\\n         ")
+}
+
+/// Words on lines of about 100 columns.
+fn wrapped(words: impl Iterator<Item = String>, line_end: &str) -> String {
+    let (mut text, mut line) = (String::new(), 0);
+    for word in words {
+        if line + word.len() > 90 {
+            text.push_str(line_end);
+            line = 0;
+        } else if line > 0 {
+            text.push(' ');
+        }
+        line += word.len() + 1;
+        text.push_str(&word);
+    }
+    text
 }
 
 const TOGETHER: &str = "\

@@ -12,6 +12,7 @@ mod offsets;
 mod open;
 mod picture;
 mod print;
+mod record;
 mod run;
 mod second_opinion;
 mod sql;
