@@ -120,7 +120,10 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     until.notes.extend(summary.notes.iter().cloned());
     until.notes.iter().for_each(|note| say(quiet, &format!("note: {note}\n")));
     say(quiet, &words(&summary, &path));
-    Ok(Exit::Done)
+    match &summary.not_put_back {
+        None => Ok(Exit::Done),
+        Some(what) => Err(Error::new(ErrorKind::Io, format!("recorded, but not everything was put back: {what}"))),
+    }
 }
 
 fn prepare(args: &Args, system: &System, quiet: bool) -> Result<Exit> {

@@ -38,17 +38,25 @@ pub(super) fn tracefs(system: &System, plan: &Plan, host: &Path, summary: &mut S
             let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|value| value.trim().parse::<u64>().ok()).unwrap_or(0)
         };
-        summary.events += number("read events");
-        summary.lost += number("overrun") + number("dropped events");
+        summary.events = summary.events.saturating_add(number("read events"));
+        summary.lost = summary.lost.saturating_add(number("overrun")).saturating_add(number("dropped events"));
     }
     symbols(system, host)?;
     let Some(offsets) = &plan.offsets else { return Ok(()) };
     let to = host.join("instances").join(OFFSETS);
     // The text, because reading it takes nothing out of the buffer.
-    for name in ["trace", "trace_clock"] {
-        save(&to.join(name), &system.read(&offsets.join(name))?)?;
+    match (system.read(&offsets.join("trace")), system.read(&offsets.join("trace_clock"))) {
+        (Ok(trace), Ok(clock)) => {
+            save(&to.join("trace"), &trace)?;
+            save(&to.join("trace_clock"), &clock)?;
+            stats(offsets, &to).map(drop)
+        }
+        // Somebody removed it meanwhile. What it recorded since the beginning is in the other buffer too.
+        (Err(error), _) | (_, Err(error)) => {
+            summary.notes.push(format!("offsets from before the recording are missing: {error}"));
+            Ok(())
+        }
     }
-    stats(offsets, &to).map(drop)
 }
 
 /// Copies the counters of all CPUs.

@@ -52,12 +52,14 @@ pub struct Summary {
     pub offsets: usize,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// What the kernel refused to put back, and why.
+    pub not_put_back: Option<String>,
 }
 
 /// Records until `over` says so, into `directory`, which must exist.
 ///
 /// `over` is asked again and again while events are recorded, for the first time right after they began. Everything is
-/// put back before this returns, whatever happens.
+/// put back before this returns, whatever happens; [`Summary::not_put_back`] says where the kernel refused that.
 ///
 /// # Errors
 /// Where a file of the kernel cannot be read or written, or the result cannot be written; and what `over` returns.
@@ -76,7 +78,11 @@ pub fn record(
     let mut tasks = vms::tasks(system);
     summary.bytes = stream(system, plan, &host, over)?;
     collect::tracefs(system, plan, &host, &mut summary)?;
-    setup.put_back()?;
+    // What was recorded is worth no less when something cannot be put back.
+    summary.not_put_back = setup.put_back().err().map(|error| {
+        let hint = error.hint_text().map_or_else(String::new, |hint| format!(" ({hint})"));
+        format!("{error}{hint}")
+    });
     tasks.extend(vms::tasks(system));
     collect::tasks(system, &tasks, &host)?;
     vms.join(vms::look(system));

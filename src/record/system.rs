@@ -112,6 +112,10 @@ impl System {
             Some(_) => fs::remove_dir_all(path),
             None => fs::remove_dir(path),
         };
+        if removed.as_ref().is_err_and(|error| error.kind() == Io::NotFound) {
+            // Somebody else did it.
+            return Ok(());
+        }
         removed.map_err(|error| {
             let busy = error.kind() == Io::ResourceBusy;
             let error = refused(path, "remove the tracing instance", error);
