@@ -60,6 +60,7 @@ fn world() -> World {
         vms: vec![VmInfo { name: "vm".into(), pid: Some(4711) }],
         sources: Vec::new(),
         start: TraceNs::new(START),
+        native: None,
         wall_clock: None,
         metadata: serde_json::Value::Null,
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::clock::history::Source;
 use crate::clock::place::Counts;
-use crate::convert::{events_of, segment_reports, tsc_report};
+use crate::convert::{events_of, segment_reports, time_shift_apart, tsc_report};
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::report::{SegmentReport, TscReport, share};
@@ -99,6 +99,8 @@ pub struct CheckVcpu {
     pub uncertainty: u64,
     /// The offset history.
     pub segments: Vec<SegmentReport>,
+    /// As in [`VcpuReport`](crate::report::VcpuReport).
+    pub time_shift_apart_ns: Option<i64>,
 }
 
 /// The worst offender.
@@ -208,6 +210,7 @@ fn check_vcpu(session: &Session, counts: &[Inside], vm: usize, index: usize) -> 
         }),
         uncertainty: vcpu.history.segments.iter().map(|s| s.uncertainty).max().unwrap_or(0),
         segments: segment_reports(vcpu),
+        time_shift_apart_ns: time_shift_apart(session, vcpu),
     };
     if report.events > 0 {
         judge(&mut report, vcpu, &count);

@@ -1,11 +1,13 @@
 //! From a session to an output file, and the report about it.
 
+mod machines;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::capture::Record;
 use crate::clock::history::{Segment, Source};
 use crate::clock::scaling::HostRange;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::export::{Format, gzip};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
@@ -18,7 +20,7 @@ use crate::selection::{Selection, recorded};
 use crate::session::{Role, Session, Vcpu};
 use crate::time::HostTsc;
 use crate::timeline::drawing::{Batch, FieldSource};
-use crate::timeline::setup::{DrawOptions, SegmentSetup, Setup, VcpuSetup, VmSetup};
+use crate::timeline::setup::{DrawOptions, NativeEvents, SegmentSetup, Setup, VcpuSetup, VmSetup};
 use crate::timeline::{Outcome, Stall, Timeline};
 
 /// What to write and how.
@@ -30,6 +32,27 @@ pub struct ConvertOptions {
     pub compress: bool,
     /// What is drawn.
     pub draw: DrawOptions,
+}
+
+impl ConvertOptions {
+    /// Whether the options fit together; [`convert`] asks.
+    ///
+    /// # Errors
+    ///
+    /// If nothing is drawn, or if the format has no native layer.
+    pub fn check(&self) -> Result<()> {
+        let layers = self.draw.layers;
+        if self.format == Format::ChromeJson && layers.native != NativeEvents::None {
+            return Err(Error::new(ErrorKind::Usage, "Chrome JSON has no native layer")
+                .hint("write .pftrace, or leave the native layer out"));
+        }
+        if !layers.overlay && layers.native == NativeEvents::None {
+            return Err(
+                Error::new(ErrorKind::Usage, "no layer is wanted").hint("draw the overlay, or the native layer")
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Items per batch: large enough that interned strings weigh little, small enough to spread over threads.
@@ -87,7 +110,8 @@ impl Consumer for Draw {
 ///
 /// # Errors
 ///
-/// If an input can no longer be read, if `write` fails, or if the monitor asks to stop.
+/// If the options do not fit together, if an input can no longer be read, if `write` fails, or if the monitor asks to
+/// stop.
 pub fn convert(
     session: &Session,
     selection: &Selection,
@@ -95,6 +119,7 @@ pub fn convert(
     write: &mut dyn FnMut(&[u8]) -> Result<()>,
     monitor: &Monitor<'_>,
 ) -> Result<Report> {
+    options.check()?;
     let lanes = lanes(session, selection);
     let draw = DrawOptions { whole_recordings: selection.has_all_of_guests(), ..options.draw.clone() };
     let timeline = timeline(session, &lanes, selection, draw);
@@ -207,6 +232,7 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: 
         rate: session.rate.rate,
         span: (drawn.first, drawn.last),
         wall_clock: None,
+        machines: machines::machines(session, draw.layers.native),
         metadata: metadata(session),
         options: draw,
     }
@@ -326,6 +352,7 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
                 checked: found.map_or(0, |o| o.check.checked),
                 inside: found.map_or(0, |o| o.check.inside),
                 segments: segment_reports(vcpu),
+                time_shift_apart_ns: time_shift_apart(session, vcpu),
             }
         });
         report.vms.push(VmReport { name: vm.name.clone(), pid: vm.pid, vcpus: vcpus.collect() });
@@ -342,6 +369,14 @@ fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Ou
             .push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
     }
     report
+}
+
+/// [`VcpuReport::time_shift_apart_ns`].
+pub(crate) fn time_shift_apart(session: &Session, vcpu: &Vcpu) -> Option<i64> {
+    let cycles = vcpu.time_shift_apart?;
+    let hz = i128::from(session.rate.rate.hz()).max(1);
+    let half = i128::from(cycles.signum()) * hz / 2;
+    i64::try_from((i128::from(cycles) * 1_000_000_000 + half) / hz).ok()
 }
 
 /// The longest stall marks as reports show them.

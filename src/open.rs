@@ -26,8 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How often it is looked whether somebody connects.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What the UI does once the trace is loaded: pin every vCPU's row, unfold the host.
-const STARTUP: &str = r#"[{"id":"dev.perfetto.PinTracksByRegex","args":["^VM .* vCPU \\d+$"]},{"id":"dev.perfetto.ExpandTracksByRegex","args":["^Host$"]}]"#;
+/// What the UI does once the trace is loaded: pin every vCPU's row, unfold the host, fold the list of all machines' CPUs
+/// that comes with the native layer.
+const STARTUP: &str = r#"[{"id":"dev.perfetto.PinTracksByRegex","args":["^VM .* vCPU \\d+$"]},{"id":"dev.perfetto.ExpandTracksByRegex","args":["^Host$"]},{"id":"dev.perfetto.CollapseTracksByRegex","args":["^CPU Scheduling$"]}]"#;
 
 /// A server that has not begun to serve.
 #[derive(Debug)]

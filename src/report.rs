@@ -88,6 +88,9 @@ pub struct VcpuReport {
     pub inside: u64,
     /// The offset history.
     pub segments: Vec<SegmentReport>,
+    /// How far trace-cmd's TIME_SHIFT would move this vCPU's events from where they are, in nanoseconds; null where the
+    /// guest's file has none, or where nothing better is known.
+    pub time_shift_apart_ns: Option<i64>,
 }
 
 /// One offset segment.

@@ -174,6 +174,42 @@ fn a_cut_file_gives_the_whole_sub_buffers_that_are_left() {
 }
 
 #[test]
+fn a_recording_that_stops_within_its_events_keeps_those_before() {
+    // zstd and zlib as trace-cmd wrote them, and the same pages uncompressed.
+    let mut files: Vec<Vec<u8>> = FILES.iter().map(|name| std::fs::read(fixture(name)).unwrap()).collect();
+    let pages = pages(&capture::open(fixture(FILES[0])).unwrap());
+    let stats = "entries: 9\noverrun: 0\ndropped events: 0\nread events: 3";
+    let mut plain = TraceDat::new(7, Layout::X86_64).trace_clock("[x86-tsc]").buffer("", "x86-tsc", pages);
+    for cpu in 0..2 {
+        plain = plain.cpu_stat(&format!("CPU: {cpu}\n{stats}"));
+    }
+    files.push(plain.to_bytes());
+    for (number, bytes) in files.into_iter().enumerate() {
+        let whole = events(&open(bytes.clone()).unwrap());
+        assert_eq!(
+            whole.iter().map(|(cpu, events)| (*cpu, events.len())).collect::<Vec<_>>(),
+            [(0, 12_192), (1, 10_740)]
+        );
+        let mut most = 0;
+        for cut in (0..bytes.len()).rev().step_by(10_007) {
+            let capture = open(bytes[..cut].to_vec());
+            let Ok(capture) = capture else { continue };
+            let left = events(&capture);
+            for (cpu, events) in &left {
+                let (_, all) = &whole[*cpu as usize];
+                assert!(all.starts_with(events), "file {number} cut at {cut}: CPU {cpu} has other events");
+            }
+            assert!(left == whole || !capture.info.damaged.is_empty(), "file {number} cut at {cut}: no word of it");
+            most = most.max(left.iter().map(|(_, events)| events.len()).sum());
+            if left.len() == 1 {
+                assert_eq!(left[0].0, 0, "the data of CPU 0 comes first");
+            }
+        }
+        assert!(most > 15_000, "file {number}: {most} events at most");
+    }
+}
+
+#[test]
 fn wrong_bytes_do_no_harm() {
     let mut random = random();
     for name in FILES {

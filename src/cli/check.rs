@@ -96,6 +96,9 @@ fn table(report: &CheckReport) -> String {
                 let _ = writeln!(text, "VM {} vCPU {}: {words}", vm.name, v.id);
             };
             v.reasons.iter().for_each(|reason| say(reason.clone()));
+            if let Some(ns) = v.time_shift_apart_ns {
+                say(format!("by TIME_SHIFT alone its events would lie {ns} ns from here"));
+            }
             if v.uncertainty > 0 {
                 say(format!("the offset may be off by {} cycles either way", v.uncertainty));
             }

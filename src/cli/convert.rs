@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::export::Format;
 use crate::filter::nanoseconds;
 use crate::selection::Span;
-use crate::timeline::setup::{DrawOptions, Flows, Group};
+use crate::timeline::setup::{DrawOptions, Flows, Group, Layers, NativeEvents};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,6 +42,10 @@ pub(super) struct Args {
     /// Which arrows to draw.
     #[arg(long, value_enum, default_value_t = FlowsArg::Stalls)]
     flows: FlowsArg,
+    /// What to write: our rows, and for Perfetto's own scheduling tracks and SQL each machine's scheduler events, or all
+    /// its events.
+    #[arg(long, value_enum, value_name = "LAYER", value_delimiter = ',', default_values_t = [LayerArg::Overlay])]
+    layers: Vec<LayerArg>,
     /// Whether each VM is a group around its vCPU rows; auto: with more than 50 vCPUs.
     #[arg(long, value_enum, default_value_t = GroupArg::Auto)]
     group: GroupArg,
@@ -89,6 +93,17 @@ enum FlowsArg {
     None,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LayerArg {
+    /// The rows of Host and VMs, with states and stall marks.
+    Overlay,
+    /// Perfetto only: context switches, wakeups and thread names of the host and of every VM, each as a machine of its
+    /// own.
+    Native,
+    /// Perfetto only: as native, and all other events in Perfetto's list of ftrace events.
+    NativeAll,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum GroupArg {
     Auto,
@@ -104,6 +119,16 @@ fn duration_ns(text: &str) -> std::result::Result<u64, String> {
 impl Args {
     fn is_gz(&self) -> bool {
         self.output.extension().is_some_and(|e| e == "gz")
+    }
+
+    fn layers(&self) -> Layers {
+        let wanted = |layer| self.layers.contains(&layer);
+        let native = match (wanted(LayerArg::NativeAll), wanted(LayerArg::Native)) {
+            (true, _) => NativeEvents::All,
+            (_, true) => NativeEvents::Sched,
+            _ => NativeEvents::None,
+        };
+        Layers { overlay: wanted(LayerArg::Overlay), native }
     }
 
     fn format(&self) -> Result<Format> {
@@ -141,9 +166,11 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
                 GroupArg::Always => Group::Always,
                 GroupArg::Never => Group::Never,
             },
+            layers: args.layers(),
             ..DrawOptions::default()
         },
     };
+    options.check()?;
     if args.open && args.output == Path::new("-") {
         return Err(Error::new(ErrorKind::Usage, "--open needs a file, and the output is stdout")
             .hint("name a file with -o, such as -o /tmp/trace.pftrace"));

@@ -28,6 +28,9 @@ pub(super) struct InputArgs {
     /// The TSC offset of a VM or of one vCPU: guest TSC = host TSC + CYCLES; decimal or 0x.
     #[arg(long, value_name = "VM[/VCPU]=CYCLES", allow_hyphen_values = true)]
     offset: Vec<OffsetSpec>,
+    /// The virtual counter offset of an arm64 VM or vCPU: guest counter = host counter - CYCLES.
+    #[arg(long, value_name = "VM[/VCPU]=CYCLES", allow_hyphen_values = true)]
+    cntvoff: Vec<OffsetSpec>,
     /// The host's TSC rate in Hz.
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u64).range(1..))]
     tsc_hz: Option<u64>,
@@ -80,7 +83,12 @@ impl InputArgs {
             hosts: self.host.clone(),
             guests: self.guest.clone(),
             offset_files: self.offsets.clone(),
-            offsets: self.offset.clone(),
+            offsets: self
+                .offset
+                .iter()
+                .cloned()
+                .chain(self.cntvoff.iter().cloned().map(OffsetSpec::from_cntvoff))
+                .collect(),
             tsc_hz: self.tsc_hz,
             ignore_recorded_offsets: self.infer,
             max_unpacked: self.max_unpacked,

@@ -14,7 +14,7 @@ pub use writes::{Change, Write, join_copies};
 
 use crate::clock::mapping::Mapping;
 use crate::clock::scaling::{HostRange, Scaling};
-use crate::time::{GuestTsc, HostTsc, TscOffset};
+use crate::time::{GuestTsc, HostTsc, RawStamp, TscOffset};
 
 /// What debugfs said about a vCPU, at a moment that is not known exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +200,28 @@ impl History {
     pub fn at(&self, host: HostTsc) -> Option<&Segment> {
         let index = self.segments.partition_point(|s| s.from <= host).checked_sub(1)?;
         self.segments.get(index).filter(|s| host < s.to || s.to == HostTsc::MAX)
+    }
+}
+
+impl History {
+    /// How far `samples` place what they were taken for from where this history does, in host cycles: the farthest
+    /// one, positive where the sample's host time is later. `None` without a sample that the history can place.
+    pub fn apart(&self, samples: &[ShiftSample]) -> Option<i64> {
+        let apart = |sample: &ShiftSample| {
+            let stamp = RawStamp::new(sample.at.get());
+            let here = |s: &Segment, within| Some((s.mapping().host(stamp, within)?.first, s.scaling));
+            let inside = |s: &Segment| {
+                let last = if s.to == HostTsc::MAX { s.to } else { HostTsc::new(s.to.get().saturating_sub(1)) };
+                here(s, HostRange::new(s.from, last)?)
+            };
+            // A sample of another time, as one that was added later, is still used for every event.
+            let last = || here(self.segments.last()?, HostRange::ALL);
+            let (here, scaling) = self.segments.iter().find_map(inside).or_else(last)?;
+            let sampled = Mapping::tsc(sample.offset, sample.scaling.unwrap_or(scaling));
+            let there = sampled.host(stamp, HostRange::ALL)?.first;
+            Some(there.get().wrapping_sub(here.get()).cast_signed())
+        };
+        samples.iter().filter_map(apart).max_by_key(|cycles| cycles.unsigned_abs())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::clock::stamps::{HostStamps, MapStamps, UnrelatedStamps};
 use crate::pipeline::lane::{Lane, LaneChunk, Strangers};
 use crate::selection::{Selection, machine};
 use crate::session::survey::StreamSurvey;
-use crate::session::{Input, Role, Session, is_tsc};
+use crate::session::{Input, Role, Session};
 use crate::time::HostTsc;
 use crate::timeline::setup::StreamRole;
 
@@ -23,16 +23,12 @@ pub struct Lanes<'a> {
 /// Builds the lanes of `session`. What `selection` does not want is filtered.
 pub fn lanes<'a>(session: &'a Session, selection: &Selection) -> Lanes<'a> {
     let mut all = Lanes { lanes: Vec::new(), roles: Vec::new(), inputs: Vec::new() };
-    let plain_ns = session.streams.is_empty();
     for (index, input) in session.inputs.iter().enumerate() {
         if matches!(input.role, Role::Guest(_) | Role::Nobody) {
             continue;
         }
         for found in &input.survey.streams {
-            // Without guests any clock will do, as long as all buffers have the same.
-            let first = input.capture.buffers.first().map(|b| &b.clock);
-            let related = is_tsc(&input.capture, found.buffer)
-                || plain_ns && input.capture.buffers.get(found.buffer).map(|b| &b.clock) == first;
+            let related = session.on_axis(&input.capture, found.buffer);
             let map: &dyn MapStamps = if related { &HostStamps } else { &UnrelatedStamps };
             let spans = if input.role == Role::Offsets { Vec::new() } else { selection.host.clone() };
             let drop = drop(session, input, found.buffer, selection);

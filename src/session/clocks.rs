@@ -36,6 +36,8 @@ pub(super) struct HostSide<'a> {
     pub(super) hosts: Vec<Host<'a>>,
     pub(super) facts: &'a Facts,
     pub(super) request: &'a Request,
+    /// The clock of the hosts' events.
+    pub(super) axis: Clock,
     pub(super) all_windows: OnceCell<BTreeMap<i32, Windows>>,
 }
 
@@ -82,6 +84,7 @@ pub(super) struct PairedVcpu {
     changes: Vec<Change>,
     updates: Vec<Update>,
     pub(super) note: Option<String>,
+    pub(super) time_shift_apart: Option<i64>,
 }
 
 /// A VM's threads together with the guest files that are (or might be) its.
@@ -89,6 +92,8 @@ pub(super) struct Pairing {
     /// In the order of the group.
     pub(super) vcpus: Vec<PairedVcpu>,
     pub(super) has_files: bool,
+    /// The host's clock: a guest's of the same kind differs by an offset.
+    axis: Clock,
     /// kvm-clock minus stamp, in nanoseconds, per guest clock that is no TSC, and how far it may be off.
     constants: Vec<(String, i64, u64)>,
     pub(super) warnings: Vec<String>,
@@ -104,22 +109,31 @@ impl Pairing {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let shift = guests.iter().find_map(|g| g.capture.info.time_shift.as_ref());
-        let mut pairing =
-            Self { vcpus: Vec::new(), has_files: !guests.is_empty(), constants: Vec::new(), warnings: Vec::new() };
+        let mut pairing = Self {
+            vcpus: Vec::new(),
+            has_files: !guests.is_empty(),
+            axis: side.axis.clone(),
+            constants: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let tsc = side.axis == Clock::X86Tsc;
         for (rank, &(vcpu_id, thread)) in group.vcpus.iter().enumerate() {
             let extra = Extra {
                 given: given(&side.request.offsets, name, group.cpu(rank)),
                 time_shift: shift.map(|s| (s, group.cpu(rank) as usize)),
                 facts: side.facts,
+                tsc,
                 ignore_recorded: side.request.ignore_recorded_offsets,
             };
             let evidence = evidence(&side.evidence, group, vcpu_id, thread, &extra);
-            let updates = match side.request.ignore_recorded_offsets {
+            let updates = match side.request.ignore_recorded_offsets || !tsc {
                 true => Vec::new(),
                 false => side.evidence.updates(thread),
             };
             let scaling = known_scaling(&evidence);
             let history = History::build(&evidence);
+            let only_samples = history.segments.iter().all(|s| s.source == Source::TimeShift);
+            let time_shift_apart = history.apart(&evidence.samples).filter(|_| !only_samples);
             pairing.vcpus.push(PairedVcpu {
                 vcpu_id,
                 cpu: group.cpu(rank),
@@ -129,12 +143,15 @@ impl Pairing {
                 changes: evidence.changes,
                 updates,
                 note: None,
+                time_shift_apart,
             });
         }
         for guest in guests {
             match guest.clock() {
-                Clock::X86Tsc => pairing.infer_offsets(side, guest, monitor)?,
+                clock if clock == side.axis => pairing.infer_offsets(side, guest, monitor)?,
                 Clock::Other(clock) => pairing.infer_constant(side, guest, &clock, monitor)?,
+                // Refused before.
+                Clock::X86Tsc => {}
             }
         }
         Ok(pairing)
@@ -149,12 +166,12 @@ impl Pairing {
     pub(super) fn tracks(&self, vcpu: usize, capture: &Capture, buffer: usize) -> Vec<Track> {
         let Some(v) = self.vcpus.get(vcpu) else { return Vec::new() };
         match capture.buffers.get(buffer).map(|b| &b.clock) {
-            Some(Clock::X86Tsc) => tracks(&v.history),
+            Some(clock) if *clock == self.axis => tracks(&v.history),
             Some(Clock::Other(name)) => match self.constants.iter().find(|(clock, ..)| clock == name) {
                 Some((_, constant, off)) => pvclock_tracks(v, *constant, *off),
                 None => Vec::new(),
             },
-            None => Vec::new(),
+            Some(Clock::X86Tsc) | None => Vec::new(),
         }
     }
 

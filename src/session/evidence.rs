@@ -131,14 +131,16 @@ pub(super) struct Extra<'a> {
     pub(super) time_shift: Option<(&'a TimeShift, usize)>,
     /// debugfs and the like.
     pub(super) facts: &'a Facts,
+    /// The host's time is its TSC. If not, what speaks of TSC cycles says nothing of the guest's stamps.
+    pub(super) tsc: bool,
     /// Use nothing that was recorded.
     pub(super) ignore_recorded: bool,
 }
 
 /// All evidence about a vCPU's offset except inference.
 pub(super) fn evidence(host: &HostEvidence, group: &Group, vcpu_id: u32, thread: i32, extra: &Extra<'_>) -> Evidence {
-    let debugfs: Vec<&DebugfsVcpu> =
-        extra.facts.debugfs.iter().filter(|d| Some(d.pid) == group.pid && d.vcpu == vcpu_id).collect();
+    let own = |d: &&DebugfsVcpu| extra.tsc && Some(d.pid) == group.pid && d.vcpu == vcpu_id;
+    let debugfs: Vec<&DebugfsVcpu> = extra.facts.debugfs.iter().filter(own).collect();
     let named = |d: &DebugfsVcpu| d.ratio.zip(d.frac_bits).and_then(|(ratio, frac)| Scaling::new(ratio, frac));
     let samples = extra.time_shift.map_or_else(Vec::new, |(shift, cpu)| shift_samples(shift, cpu));
     let mut evidence = Evidence::default();
@@ -148,7 +150,7 @@ pub(super) fn evidence(host: &HostEvidence, group: &Group, vcpu_id: u32, thread:
         evidence.given = Some(Given { offset: extra.given, scaling });
         return evidence;
     }
-    evidence.changes = host.changes(thread);
+    evidence.changes = if extra.tsc { host.changes(thread) } else { Vec::new() };
     evidence.ran_before = host.ran_before(thread, &evidence.changes);
     evidence.samples = samples;
     let snapshots = debugfs.iter().filter_map(|d| Some(Snapshot { offset: d.offset?, scaling: named(d) }));

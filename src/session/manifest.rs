@@ -75,6 +75,9 @@ struct VmText {
     threads: Vec<i32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     offsets: Vec<Cycles>,
+    /// Virtual counter offsets of arm64, which have the other sign.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cntvoff: Vec<Cycles>,
 }
 
 /// What a file is for, in the file's words.
@@ -148,7 +151,7 @@ impl Manifest {
         let parsed: Text = toml::from_str(text).map_err(|error| {
             let what = error.message().trim().replace('\n', ", ");
             wrong(error.span().map_or(1, |span| line_of(span.start)), what)
-                .hint("it holds notes, wall_clock, tsc_hz, [[file]] with path, role and vm, [[vm]] with name, pid, threads and offsets")
+                .hint("it holds notes, wall_clock, tsc_hz, [[file]] with path, role and vm, [[vm]] with name, pid, threads, offsets and cntvoff")
         })?;
         let mut manifest =
             Self { path: path.to_path_buf(), notes: parsed.notes, wall_clock: parsed.wall_clock, ..Self::default() };
@@ -183,12 +186,16 @@ impl Manifest {
             if name.is_empty() || manifest.vms.iter().any(|known| known.name == name) {
                 return Err(wrong(line, format!("VM \"{name}\" is described twice, or has no name")));
             }
+            if !vm.offsets.is_empty() && !vm.cntvoff.is_empty() {
+                return Err(wrong(line, format!("VM \"{name}\" has offsets and cntvoff, which say the same")));
+            }
             let offset = |(number, offset): (u32, &Cycles)| OffsetSpec {
                 vm: name.clone(),
                 vcpu: Some(number),
                 offset: offset.0,
             };
             manifest.offsets.extend((0..).zip(&vm.offsets).map(offset));
+            manifest.offsets.extend((0..).zip(&vm.cntvoff).map(|v| offset(v).from_cntvoff()));
             manifest.vms.push(ManifestVm { name, pid: vm.pid, threads: vm.threads, line });
         }
         Ok(manifest)

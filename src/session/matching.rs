@@ -16,7 +16,7 @@ use crate::session::pairs::{Cluster, announced, clusters, known_pairs};
 use crate::session::placement::{Job, place, placed_span};
 use crate::session::request::Request;
 use crate::session::roles;
-use crate::session::runs::Host;
+use crate::session::runs::{Host, axis};
 use crate::session::{GuestStream, Input, Role, Session, Vcpu, Vm};
 
 /// A VM with its clocks and the files of its guest, as indexes into the captures.
@@ -71,6 +71,7 @@ impl<'a> Machine<'a> {
             hosts: self.sources(),
             facts: self.facts,
             request: self.request,
+            axis: axis(&self.sources()),
             all_windows: Default::default(),
         };
         warnings.extend(fit_pairs(self.captures, &mut clusters, &mut groups, &side, monitor)?);
@@ -126,6 +127,7 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
         add(vms.len() + index, &inner.paired, Some(&inner.tracks));
     }
     let placements = place(jobs, &host.sources(), monitor)?;
+    let clock = axis(&host.sources());
     let stream = |((input, found, vm, vcpu), placement)| {
         let found: &crate::session::survey::StreamSurvey = found;
         let span = placed_span(&placement, found);
@@ -152,7 +154,8 @@ pub(super) fn assemble(opened: OpenedAll, request: &Request, monitor: &Monitor<'
     let nobody = |i: &&Input| i.role == Role::Nobody;
     let inputs: Vec<Input> = inputs;
     warnings.extend(inputs.iter().filter(nobody).map(|i| format!("{}: holds no event", i.capture.path.display())));
-    let mut session = Session { inputs, vms, streams, rate: Default::default(), facts, left_out, manifests, warnings };
+    let rate = Default::default();
+    let mut session = Session { inputs, vms, streams, rate, clock, facts, left_out, manifests, warnings };
     session.sort_vms();
     Ok(session)
 }
@@ -166,6 +169,7 @@ fn vm(paired: Paired) -> Vm {
         thread: Some(v.thread),
         history: v.history,
         note: v.note,
+        time_shift_apart: v.time_shift_apart,
         reading_cycles,
     });
     Vm { name, pid, vcpus: vcpus.collect(), outer: None }

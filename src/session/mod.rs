@@ -115,6 +115,8 @@ pub struct Vcpu {
     pub history: History,
     /// What else is worth saying about its clock, in words: an inferred range, a clock constant.
     pub note: Option<String>,
+    /// How far the guest file's TIME_SHIFT is from the history that goes before it ([`History::apart`]), in host cycles.
+    pub time_shift_apart: Option<i64>,
     /// How many host cycles one reading of the guest's clock may last, at least 1.
     pub reading_cycles: u64,
 }
@@ -157,6 +159,9 @@ pub struct Session {
     pub streams: Vec<GuestStream>,
     /// Host TSC to nanoseconds.
     pub rate: RateChoice,
+    /// The clock of the host's time, which `HostTsc` counts: its TSC, or on machines without one another that host and
+    /// guests have.
+    pub clock: Clock,
     /// What small files beside the captures say.
     pub facts: Facts,
     /// What lies beside the inputs and was not read.
@@ -214,6 +219,11 @@ impl Session {
         self.manifests.iter().find_map(|manifest| manifest.notes.clone())
     }
 
+    /// Whether the buffer's stamps are host time.
+    pub fn on_axis(&self, capture: &Capture, buffer: usize) -> bool {
+        capture.buffers.get(buffer).is_some_and(|b| b.clock == self.clock)
+    }
+
     /// The captures of the host that have run windows.
     pub fn hosts(&self) -> Vec<Host<'_>> {
         self.inputs.iter().filter(|i| i.role == Role::Host).map(|i| (&i.capture, &i.survey)).collect()
@@ -229,7 +239,7 @@ impl Session {
     pub fn host_span(&self) -> Option<HostRange> {
         let hosts = self.inputs.iter().filter(|i| i.role == Role::Host);
         let spans = hosts.filter_map(|i| {
-            let (min, max) = i.survey.span(|s| is_tsc(&i.capture, s.buffer))?;
+            let (min, max) = i.survey.span(|s| self.on_axis(&i.capture, s.buffer))?;
             HostRange::new(HostTsc::new(min), HostTsc::new(max))
         });
         spans.reduce(|a, b| HostRange { first: a.first.min(b.first), last: a.last.max(b.last) })

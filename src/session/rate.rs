@@ -93,8 +93,8 @@ fn tsc2nsec(inputs: &[&Input], warnings: &mut Vec<String>) -> Option<TscRate> {
 
 /// A host that recorded a nanosecond clock needs no rate.
 fn nanosecond_host(session: &Session) -> Option<RateChoice> {
-    let host = session.inputs.iter().find(|i| i.role == Role::Host)?;
-    match &host.capture.buffers.first()?.clock {
+    session.inputs.iter().find(|i| i.role == Role::Host)?;
+    match &session.clock {
         Clock::X86Tsc => None,
         Clock::Other(name) => Some(RateChoice {
             rate: TscRate::from_hz(1_000_000_000)?,

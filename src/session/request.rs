@@ -93,6 +93,14 @@ pub struct OffsetSpec {
     pub offset: TscOffset,
 }
 
+impl OffsetSpec {
+    /// From a virtual counter offset as arm64 has it: `guest = host - CNTVOFF`.
+    #[must_use]
+    pub fn from_cntvoff(self) -> Self {
+        Self { offset: TscOffset::from_raw(self.offset.raw().wrapping_neg()), ..self }
+    }
+}
+
 impl FromStr for OffsetSpec {
     type Err = Error;
 

@@ -6,6 +6,7 @@ use crate::capture::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::inputs::{LeftOut, Named, Opened};
 use crate::session::request::GuestSpec;
+use crate::session::runs::axis;
 
 /// Captures by role, as indexes.
 #[derive(Debug, Default)]
@@ -40,21 +41,36 @@ pub(super) fn decide(opened: &[Opened]) -> Result<Roles> {
     let others = with_kvm.into_iter().chain(without).filter(|i| !roles.hosts.contains(i));
     roles.guests.extend(others.map(|i| (i, None)).collect::<Vec<_>>());
     roles.guests.sort_by_key(|(index, _)| *index);
-    if !roles.guests.is_empty() {
-        for &host in &roles.hosts {
-            let capture = &opened[host].capture;
-            let tsc = capture.buffers.iter().any(|b| b.clock == Clock::X86Tsc && !b.streams.is_empty());
-            if let (false, Some(Clock::Other(name))) = (tsc, capture.buffers.first().map(|b| &b.clock)) {
-                return Err(Error::new(
-                    ErrorKind::Evidence,
-                    format!("the host recorded with the clock `{name}`; placing guests needs `x86-tsc`"),
-                )
-                .in_file(&capture.path)
-                .hint("record the host with `trace-cmd record -C x86-tsc -e kvm -e sched …`"));
-            }
-        }
-    }
+    related(opened, &roles)?;
     Ok(roles)
+}
+
+/// Refuses guests whose clock has nothing to do with the host's.
+fn related(opened: &[Opened], roles: &Roles) -> Result<()> {
+    let hosts: Vec<_> = roles.hosts.iter().map(|&i| (&opened[i].capture, &opened[i].survey)).collect();
+    let Clock::Other(host) = axis(&hosts) else { return Ok(()) };
+    for (index, _) in &roles.guests {
+        let guest = &opened[*index];
+        // A clock of the same name counts the same, but for where it starts.
+        let Some(other) = Some(axis(&[(&guest.capture, &guest.survey)])).filter(|c| *c != Clock::Other(host.clone()))
+        else {
+            continue;
+        };
+        let other = match &other {
+            Clock::X86Tsc => "x86-tsc",
+            Clock::Other(name) => name,
+        };
+        let path = roles.hosts.first().map_or(&guest.capture.path, |&i| &opened[i].capture.path);
+        let message = format!(
+            "the host recorded with the clock `{host}`, the guest {} with `{other}`: nothing relates the two",
+            guest.capture.path.display()
+        );
+        return Err(Error::new(ErrorKind::Evidence, message).in_file(path).hint(
+            "record the host with `trace-cmd record -C x86-tsc -e kvm -e sched …`, or, where there is no x86-tsc, both with \
+             the same clock",
+        ));
+    }
+    Ok(())
 }
 
 fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Result<Vec<usize>> {

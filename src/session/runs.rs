@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use crate::capture::{Capture, Chunk};
+use crate::capture::{Capture, Chunk, Clock};
 use crate::clock::scaling::HostRange;
 use crate::clock::windows::{Windows, WindowsBuilder};
 use crate::error::Result;
@@ -35,6 +35,18 @@ pub type Host<'a> = (&'a Capture, &'a Survey);
 fn kvm_buffer((capture, survey): Host<'_>) -> Option<usize> {
     let entry = capture.formats.find("kvm", "kvm_entry")?;
     survey.buffer_counts.iter().position(|counts| counts.get(usize::from(entry)).is_some_and(|&n| n > 0))
+}
+
+/// The clock of the host's time axis: of its kvm events, else of the buffer with most events.
+pub fn axis(hosts: &[Host<'_>]) -> Clock {
+    let busiest = |survey: &Survey| {
+        let events = |b: usize| survey.streams.iter().filter(|s| s.buffer == b).map(|s| s.events).sum::<u64>();
+        (0..survey.buffer_counts.len()).max_by_key(|&b| (events(b), std::cmp::Reverse(b)))
+    };
+    let clock = |host: Host<'_>, buffer: usize| host.0.buffers.get(buffer).map(|b| b.clock.clone());
+    let kvm = hosts.iter().find_map(|&host| clock(host, kvm_buffer(host)?));
+    let any = || hosts.iter().find_map(|&host| clock(host, busiest(host.1)?));
+    kvm.or_else(any).unwrap_or(Clock::X86Tsc)
 }
 
 /// The host time in which kvm events were recorded.

@@ -2,6 +2,7 @@
 
 use super::drawing::{Arg, Batch, Category, Correlation, Item, Shape, StringId, TrackId};
 use super::names::{NameId, Names};
+use super::native::{NativeEvent, Recorded};
 use crate::time::TraceNs;
 
 /// The current batch and the names.
@@ -13,6 +14,8 @@ pub(super) struct Canvas {
     flows_from: usize,
     pub(super) names: Names,
     spare: Vec<Batch>,
+    /// What is drawn is thrown away, except for the native layer.
+    pub(super) native_only: bool,
 }
 
 /// Batches whose memory is kept for later.
@@ -23,18 +26,28 @@ const MAX_BYTES: usize = 1 << 31;
 
 impl Canvas {
     pub(super) fn new() -> Self {
-        Self { batch: Batch::default(), args_from: 0, flows_from: 0, names: Names::new(), spare: Vec::new() }
+        Self {
+            batch: Batch::default(),
+            args_from: 0,
+            flows_from: 0,
+            names: Names::new(),
+            spare: Vec::new(),
+            native_only: false,
+        }
     }
 
     /// Items in the current batch.
     pub(super) fn len(&self) -> usize {
-        self.batch.items.len()
+        self.batch.items.len() + self.batch.native.len()
     }
 
     /// Hands over the current batch and starts the next.
     pub(super) fn take(&mut self) -> Batch {
         self.names.next_batch();
         (self.args_from, self.flows_from) = (0, 0);
+        if self.native_only {
+            self.batch.clear_overlay();
+        }
         let next = self.spare.pop().unwrap_or_default();
         std::mem::replace(&mut self.batch, next)
     }
@@ -170,13 +183,31 @@ impl Canvas {
         }
     }
 
+    /// Keeps a record for the native layer; `None` where the batch is full.
+    #[inline]
+    pub(super) fn record(&mut self, source: u16, event: u16, payload: &[u8]) -> Option<Recorded> {
+        let payload = append(&mut self.batch.records, payload)?;
+        Some(Recorded { source, event, payload })
+    }
+
+    /// An event of the native layer.
+    #[inline]
+    pub(super) fn native(&mut self, event: NativeEvent) {
+        self.batch.native.push(event);
+    }
+
     #[inline]
     fn payload(&mut self, payload: &[u8]) -> Option<std::ops::Range<u32>> {
-        let start = self.batch.bytes.len();
-        if start >= MAX_BYTES || payload.len() >= MAX_BYTES {
-            return None;
-        }
-        self.batch.bytes.extend_from_slice(payload);
-        Some(start as u32..self.batch.bytes.len() as u32)
+        append(&mut self.batch.bytes, payload)
     }
+}
+
+#[inline]
+fn append(bytes: &mut Vec<u8>, payload: &[u8]) -> Option<std::ops::Range<u32>> {
+    let start = bytes.len();
+    if start >= MAX_BYTES || payload.len() >= MAX_BYTES {
+        return None;
+    }
+    bytes.extend_from_slice(payload);
+    Some(start as u32..bytes.len() as u32)
 }

@@ -7,6 +7,7 @@ use crate::capture::Endian;
 use crate::capture::event_format::{FormatTable, PrintContext};
 use crate::capture::kallsyms::Kallsyms;
 use crate::time::TraceNs;
+use crate::timeline::native::{Native, NativeEvent};
 
 /// Index into [`World::tracks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,6 +108,8 @@ pub struct World {
     pub start: TraceNs,
     /// Wall-clock time (nanoseconds since 1970) at a trace time, where the host capture knows it.
     pub wall_clock: Option<(TraceNs, u64)>,
+    /// The machines, where there is a native layer.
+    pub native: Option<Native>,
     /// Facts about the conversion (tool version, TSC rate and its source, offset segments): Chrome JSON's `metadata`.
     pub metadata: serde_json::Value,
 }
@@ -250,11 +253,22 @@ pub struct Batch {
     pub strings: StringTable,
     /// Payloads and texts.
     pub bytes: Vec<u8>,
+    /// Events of the native layer, in time order per CPU.
+    pub native: Vec<NativeEvent>,
+    /// Payloads of the native layer.
+    pub records: Vec<u8>,
 }
 
 impl Batch {
     /// Empties the batch, keeping its allocations.
     pub fn clear(&mut self) {
+        self.clear_overlay();
+        self.native.clear();
+        self.records.clear();
+    }
+
+    /// Empties all but the native layer.
+    pub(super) fn clear_overlay(&mut self) {
         self.items.clear();
         self.args.clear();
         self.flows.clear();

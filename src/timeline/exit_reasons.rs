@@ -62,6 +62,19 @@ impl Reasons {
                     None => self.new_number((number, isa), field, from, event, payload, names),
                 }
             }
+            Reason::Trap { ret, class } => {
+                let (Some(ret), Some(class)) = (ret.get(payload), class.get(payload)) else {
+                    return ReasonId::UNRECORDED;
+                };
+                match self.by_number.get(&(from.0, ret, class)) {
+                    Some(&known) => known,
+                    None => {
+                        let symbol = from.1.formats.get(event).and_then(|f| f.symbol("ret", payload, from.1.endian));
+                        let field = if symbol == Some("TRAP") { "esr_ec" } else { "ret" };
+                        self.new_number((ret, class), field, from, event, payload, names)
+                    }
+                }
+            }
             Reason::Name(text) => self.named(text.get(payload), names),
         }
     }

@@ -107,11 +107,14 @@ impl Timeline {
     }
 
     /// One of a guest's streams ends, and with the last of its vCPU the recording.
-    pub(super) fn guest_ends(&mut self, target: usize, recording: usize, ns: u64) {
+    pub(super) fn guest_ends(&mut self, stream: usize, target: usize, recording: usize, ns: u64) {
         let Some(recording) = self.recordings.get_mut(recording) else { return };
         recording.streams = recording.streams.saturating_sub(1);
         if recording.streams > 0 || !recording.started || target >= self.vcpus.len() {
             return;
+        }
+        if let Some(native) = &mut self.native {
+            native.ends(stream, ns, &mut self.canvas);
         }
         if let Some(observer) = &mut self.observer {
             observer.leave(&self.vcpus[target], ns);

@@ -3,7 +3,7 @@
 //! [`Timeline`] is a state machine over events in host-time order. What an event does is decided once per capture
 //! (`plan`); the host's events shape its CPUs (`host_cpu`) and what is known of each vCPU's thread
 //! (`vcpu_thread`), from which the stall marks follow (`marks`); a guest's events are drawn in its vCPUs' rows
-//! (`guest_row`). Drawn items gather in a batch (`batch_builder`) until the caller takes it.
+//! (`guest_row`). The `native` layer passes scheduler events on as what they are. Drawn items gather in a batch (`batch_builder`) until the caller takes it.
 
 mod accessor;
 mod batch_builder;
@@ -18,6 +18,7 @@ mod labels;
 mod layout;
 mod marks;
 mod names;
+pub mod native;
 mod observe;
 mod outcome;
 mod pairs;
@@ -46,11 +47,13 @@ use self::labels::Labels;
 use self::layout::Layout;
 use self::marks::{MarkNames, Marks};
 use self::names::NameId;
+use self::native::Native;
+use self::native::layer::NativeLayer;
 use self::observe::Observer;
 use self::plan::{Plan, Role};
 use self::row::{Closing, Row};
 use self::run_check::Checker;
-use self::setup::{DrawOptions, Setup, StreamRole};
+use self::setup::{DrawOptions, Layers, NativeEvents, Setup, StreamRole};
 use self::vcpu::{Context, Moment, Stalls, Vcpu};
 use self::vcpu_thread::{Mode, Off};
 use crate::clock::rate::TscRate;
@@ -111,13 +114,18 @@ pub struct Timeline {
     /// The last flow id.
     flows: u64,
     last: Moment,
+    native: Option<NativeLayer>,
     canvas: Canvas,
 }
 
 impl Timeline {
     /// Lays out the rows and plans what each kind of event does.
     pub fn new(setup: Setup) -> Self {
-        let layout = Layout::new(&setup);
+        let mut layout = Layout::new(&setup);
+        let Layers { overlay, native } = setup.options.layers;
+        if !overlay {
+            layout.tracks.iter_mut().for_each(|track| track.hidden = true);
+        }
         let mut canvas = Canvas::new();
         let mut hosts: Vec<HostCpu> =
             layout.host_cpus.iter().map(|rows| HostCpu::new(rows.cpu, rows.row, rows.events, &mut canvas)).collect();
@@ -136,6 +144,9 @@ impl Timeline {
             }
         }
         draw_offsets(&setup, &layout, &mut canvas);
+        canvas.native_only = !overlay;
+        let (layer, cpus) = NativeLayer::new(&setup).unzip();
+        let all = native == NativeEvents::All;
         let vms = setup.vms.iter().map(|vm| VmInfo { name: vm.name.clone(), pid: vm.pid }).collect();
         let world = World {
             tracks: layout.tracks,
@@ -143,6 +154,7 @@ impl Timeline {
             sources: setup.sources,
             start: setup.rate.ns(setup.span.0),
             wall_clock: setup.wall_clock,
+            native: cpus.map(|cpus| Native { machines: setup.machines, cpus, all }),
             metadata: setup.metadata,
         };
         let mark_names = MarkNames::new(&mut canvas);
@@ -167,6 +179,7 @@ impl Timeline {
             mark_names,
             flows: 0,
             last: Moment::default(),
+            native: layer,
             canvas,
         }
     }
@@ -205,14 +218,18 @@ impl Timeline {
             return;
         }
         stream.last = at;
-        let role = stream.role;
+        let (role, source) = (stream.role, stream.source);
         let drawn = match role {
             Role::Guest => self.guest_event(index, at, event, payload),
             Role::Host => self.host_event(index, at, event, payload),
             Role::LoneHost => self.lone_host_event(index, at, event, payload),
         };
+        let native = match &mut self.native {
+            Some(native) => native.event(index, at.ns, (source, event, payload), &mut self.canvas),
+            None => false,
+        };
         let stream = &mut self.streams[index];
-        if drawn {
+        if drawn && self.options.layers.overlay || native {
             stream.written += 1;
         } else {
             stream.filtered += 1;
@@ -231,11 +248,15 @@ impl Timeline {
     /// known any more.
     pub fn lost(&mut self, stream: u32, ts: HostTsc, count: Option<u64>) {
         let at = self.moment(ts);
-        let Some(stream) = self.streams.get(stream as usize).filter(|stream| !stream.ended) else { return };
+        let index = stream as usize;
+        let Some(stream) = self.streams.get(index).filter(|stream| !stream.ended) else { return };
         let (target, last) = (stream.target, stream.last.ns.min(at.ns));
         let (role, since) = (stream.role, stream.last.tsc);
         if role == Role::Host {
             self.vcpus.iter_mut().for_each(|vcpu| vcpu.check.lost_on_some_cpu(since));
+        }
+        if let Some(native) = &mut self.native {
+            native.ends(index, last, &mut self.canvas);
         }
         let why = Closing::Lost(count);
         match role {
@@ -247,12 +268,13 @@ impl Timeline {
     /// A stream's recording ends.
     pub fn stream_ends(&mut self, stream: u32, ts: HostTsc) {
         let at = self.moment(ts);
-        let Some(stream) = self.streams.get_mut(stream as usize).filter(|stream| !stream.ended) else { return };
+        let index = stream as usize;
+        let Some(stream) = self.streams.get_mut(index).filter(|stream| !stream.ended) else { return };
         stream.ended = true;
         stream.last = stream.last.max(at);
         let (target, recording) = (stream.target, stream.recording);
         match stream.role {
-            Role::Guest => self.guest_ends(target, recording, at.ns),
+            Role::Guest => self.guest_ends(index, target, recording, at.ns),
             Role::Host | Role::LoneHost => self.host_ends(target, at.ns),
         }
     }
@@ -260,6 +282,9 @@ impl Timeline {
     /// Events between `ts` and the next one are not drawn: what goes on meanwhile is not known.
     pub fn pause(&mut self, ts: HostTsc) {
         let ns = self.moment(ts).ns;
+        if let Some(native) = &mut self.native {
+            native.all_end(ns, &mut self.canvas);
+        }
         for index in 0..self.vcpus.len() {
             self.close_guest(index, ns, Closing::Truncated);
         }
@@ -301,6 +326,11 @@ impl Timeline {
             self.stream_ends(stream as u32, HostTsc::new(last));
         }
         let end = self.streams.iter().filter(|s| s.role != Role::Guest).map(|s| s.last.ns).max().unwrap_or(0);
+        // Guests that were recorded for longer than the host: its last tasks must not be drawn to their end.
+        if let Some(native) = self.native.as_mut().filter(|_| self.last.ns > end) {
+            let hosts = (0..self.streams.len()).filter(|&stream| self.streams[stream].role != Role::Guest);
+            hosts.for_each(|stream| native.ends(stream, end, &mut self.canvas));
+        }
         for index in 0..self.vcpus.len() {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.lose(end, Closing::Truncated, &mut context);

@@ -153,6 +153,13 @@ pub(super) struct Exit {
 pub(super) enum Reason {
     /// As a number in this field.
     Number(Num, &'static str),
+    /// As arm64 has it: `ret` says why, unless it is a trap, whose class is in `esr_ec`.
+    Trap {
+        /// `ret`.
+        ret: Num,
+        /// `esr_ec`.
+        class: Num,
+    },
     /// By name.
     Name(Text),
 }
@@ -227,14 +234,15 @@ fn migrate(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
 
 fn exit(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
     let num = |name| Num::named(format, name, source.endian);
+    let trap = num("ret").zip(num("esr_ec")).map(|(ret, class)| Reason::Trap { ret, class });
     let by_number =
-        ["exit_reason", "esr_ec", "ret"].into_iter().find_map(|name| Some(Reason::Number(num(name)?, name)));
+        || ["exit_reason", "esr_ec", "ret"].into_iter().find_map(|name| Some(Reason::Number(num(name)?, name)));
     let by_name = || {
         let text = ["exit_reason", "reason"].into_iter().find_map(|name| Text::named(format, name, source.endian));
         text.map(Reason::Name)
     };
     Some(Kind::KvmExit(Exit {
-        reason: by_number.or_else(by_name)?,
+        reason: trap.or_else(by_number).or_else(by_name)?,
         isa: num("isa"),
         rip: ["guest_rip", "rip", "vcpu_pc"].into_iter().find_map(num),
         info1: num("info1"),

@@ -3,6 +3,7 @@
 use crate::clock::rate::TscRate;
 use crate::time::{HostTsc, TscOffset};
 use crate::timeline::drawing::FieldSource;
+use crate::timeline::native::Machine;
 
 /// Everything that is known before the first event.
 pub struct Setup {
@@ -20,6 +21,8 @@ pub struct Setup {
     pub span: (HostTsc, HostTsc),
     /// Wall-clock time (nanoseconds since 1970) at a trace time, where known.
     pub wall_clock: Option<(crate::time::TraceNs, u64)>,
+    /// The host, then the VMs; only for the native layer.
+    pub machines: Vec<Machine>,
     /// Facts for the output's metadata.
     pub metadata: serde_json::Value,
     /// What to draw.
@@ -105,12 +108,46 @@ pub struct DrawOptions {
     pub group: Group,
     /// Whether a guest's first and last event are where its recording starts and ends, which is then shown.
     pub whole_recordings: bool,
+    /// Which layers are drawn.
+    pub layers: Layers,
 }
 
 impl Default for DrawOptions {
     fn default() -> Self {
-        Self { stall_ns: 100_000, flows: Flows::Stalls, group: Group::Auto, whole_recordings: true }
+        Self {
+            stall_ns: 100_000,
+            flows: Flows::Stalls,
+            group: Group::Auto,
+            whole_recordings: true,
+            layers: Layers::default(),
+        }
     }
+}
+
+/// Which layers are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// The rows: what a person looks at.
+    pub overlay: bool,
+    /// Each machine's own events, for Perfetto's scheduling tracks and SQL.
+    pub native: NativeEvents,
+}
+
+impl Default for Layers {
+    fn default() -> Self {
+        Self { overlay: true, native: NativeEvents::None }
+    }
+}
+
+/// Which events the native layer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NativeEvents {
+    /// There is no native layer.
+    None,
+    /// Those of the scheduler.
+    Sched,
+    /// All.
+    All,
 }
 
 /// Which arrows are drawn.

@@ -38,21 +38,37 @@ fn a_file_that_is_not_there() {
     assert!(done.stderr.contains("none.dat: cannot open: No such file"), "{}", done.stderr);
 }
 
-#[test]
-fn a_guest_cut_before_its_events_leaves_the_rest() {
-    let scratch = Scratch::new();
+/// `two-vm` with the first `len` bytes of guest a's file, written to `o.pftrace`.
+fn with_cut_guest(scratch: &Scratch, len: usize) -> crate::run::Done {
     let dir = scratch.path("cut");
     fs::create_dir(&dir).expect("created");
     fs::copy(fixture("two-vm/host.dat"), dir.join("host.dat")).expect("copied");
     fs::copy(fixture("two-vm/guest-b.dat"), dir.join("guest-b.dat")).expect("copied");
     let whole = fs::read(fixture("two-vm/guest-a.dat")).expect("read");
-    // Cut within the event data; what says where a CPU's data lies stands behind it.
-    fs::write(dir.join("guest-a.dat"), &whole[..whole.len() - 60_000]).expect("written");
-    let done = convert(&dir.display().to_string(), &scratch);
+    fs::write(dir.join("guest-a.dat"), &whole[..len]).expect("written");
+    let done = convert(&dir.display().to_string(), scratch);
     assert_eq!(done.code, 3, "{}", done.stderr);
-    assert!(done.stderr.contains("guest-a.dat: holds no event"), "{}", done.stderr);
     assert!(done.stderr.contains("44397 of 44397 guest events inside"), "{}", done.stderr);
     assert!(scratch.path("o.pftrace").exists());
+    done
+}
+
+#[test]
+fn a_guest_cut_before_its_events_leaves_the_rest() {
+    let scratch = Scratch::new();
+    // The event data's section begins at byte 0xcd87d.
+    let done = with_cut_guest(&scratch, 0xcd88d);
+    assert!(done.stderr.contains("guest-a.dat: holds no event"), "{}", done.stderr);
+}
+
+#[test]
+fn a_guest_cut_within_its_events_keeps_those_before() {
+    let scratch = Scratch::new();
+    // What says where a CPU's data lies stands behind the data.
+    let done = with_cut_guest(&scratch, 0x105_000);
+    assert!(done.stderr.contains("guest-a.dat: the top buffer: the table"), "{}", done.stderr);
+    assert!(done.stderr.contains("VM a, process 197, 2 vCPUs: 28"), "{}", done.stderr);
+    assert!(done.stderr.contains("(100.000 %)"), "{}", done.stderr);
 }
 
 #[test]

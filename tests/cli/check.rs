@@ -137,3 +137,21 @@ fn the_right_offset_by_hand_is_consistent() {
         assert_eq!(done.code, 0, "{offset}: {}{}", done.stdout, done.stderr);
     }
 }
+
+#[test]
+fn the_difference_to_time_shift_is_said() {
+    let capture = fixture("agent");
+    let report = json(["check", "--json", &capture]);
+    assert!(vcpus(&report).iter().all(|v| v["time_shift_apart_ns"].is_null()), "TIME_SHIFT is all there is");
+    // The offset that TIME_SHIFT has, plus 2596 cycles: at 2596 MHz events lie a microsecond earlier than it says.
+    for (offset, apart) in
+        [(-16_868_608_747_i64, 0), (-16_868_608_747 + 2596, 1000), (-16_868_608_747 - 25_960, -10_000)]
+    {
+        let offset = format!("a={offset}");
+        let mut args = vec!["check", "--json", capture.as_str(), "--offset", offset.as_str()];
+        args.extend(["--tsc-hz", "2596000000"]);
+        let done = kvm_timeline(args);
+        let report: serde_json::Value = serde_json::from_str(&done.stdout).expect("JSON");
+        assert!(vcpus(&report).iter().all(|v| v["time_shift_apart_ns"] == apart), "{report:#}");
+    }
+}

@@ -2,11 +2,13 @@
 
 use crate::run::{Scratch, fixture, succeeds};
 
-fn same_for_all_thread_counts(capture: &str, name: &str) {
+fn same_for_all_thread_counts(capture: &str, name: &str, options: &[&str]) {
     let scratch = Scratch::new();
     let bytes = |threads: &str| {
         let out = scratch.text(name);
-        succeeds(["--threads", threads, "convert", &fixture(capture), "--span", "all", "-o", &out]);
+        let capture = fixture(capture);
+        let args = ["--threads", threads, "convert", &capture, "--span", "all", "-o", &out];
+        succeeds(args.iter().chain(options));
         std::fs::read(out).expect("an output")
     };
     let one = bytes("1");
@@ -18,10 +20,15 @@ fn same_for_all_thread_counts(capture: &str, name: &str) {
 
 #[test]
 fn perfetto() {
-    same_for_all_thread_counts("unstable", "o.pftrace");
+    same_for_all_thread_counts("unstable", "o.pftrace", &[]);
 }
 
 #[test]
 fn chrome_json() {
-    same_for_all_thread_counts("agent", "o.json");
+    same_for_all_thread_counts("agent", "o.json", &[]);
+}
+
+#[test]
+fn the_native_layer() {
+    same_for_all_thread_counts("unstable", "o.pftrace", &["--layers", "overlay,native-all"]);
 }

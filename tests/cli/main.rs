@@ -8,6 +8,7 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod native;
 mod offsets;
 mod open;
 mod picture;

@@ -44,6 +44,7 @@ pub fn world() -> World {
         vms: vec![VmInfo { name: "web".into(), pid: Some(4711) }, VmInfo { name: "\"db\"".into(), pid: None }],
         sources: vec![FieldSource::new(Arc::new(formats()), Endian::Little)],
         start: TraceNs::new(START),
+        native: None,
         wall_clock: Some((TraceNs::new(START + 5_000), 1_700_000_000_000_005_000)),
         metadata: serde_json::json!({ "tool": "kvm-timeline", "tsc_hz": 2_400_000_000_u64, "segments": [1, 2] }),
     }

@@ -48,6 +48,15 @@ pub enum GuestClock {
     FalseLocal,
 }
 
+/// The machines, as their kernels record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    X86,
+    /// No TSC and so no `x86-tsc`, no offset writes; kvm_entry does not say which vCPU, and kvm_exit has other fields.
+    /// Host and guest record with these clocks.
+    Arm64(&'static str, &'static str),
+}
+
 /// How a world is recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct Recorder {
@@ -65,6 +74,7 @@ pub struct Recorder {
     /// TSC2NSEC in the host's file.
     pub tsc2nsec: bool,
     pub guest_clock: GuestClock,
+    pub machine: Machine,
     /// Each guest has a file for the events up to this host time, and one for the others.
     pub split: Option<HostTsc>,
     /// Bytes of padding in each guest event: larger events fill a sub-buffer sooner.
@@ -84,6 +94,7 @@ impl Default for Recorder {
             time_shift: None,
             tsc2nsec: false,
             guest_clock: GuestClock::Tsc,
+            machine: Machine::X86,
             split: None,
             padding: 40,
         }
@@ -175,14 +186,18 @@ impl Recorder {
             };
             (0..cpus).map(pages).collect()
         };
+        let (clock, arch) = match self.machine {
+            Machine::X86 => ("x86-tsc", "x86_64"),
+            Machine::Arm64(host, _) => (host, "aarch64"),
+        };
         let mut file = TraceDat::new(self.version, self.layout)
             .compression(self.compression)
-            .trace_clock("local global [x86-tsc]\n")
-            .uname("Linux metal 6.1.0 x86_64")
+            .trace_clock(&format!("local global [{clock}]\n"))
+            .uname(&format!("Linux metal 6.1.0 {arch}"))
             .trace_id(0x4051)
             .cmdlines(&cmdlines)
             .cpu_count(cpus);
-        for (system, text) in host_formats() {
+        for (system, text) in host_formats(self.machine) {
             file = file.format(system, &text);
         }
         if self.tsc2nsec {
@@ -195,7 +210,7 @@ impl Recorder {
             }
         }
         let instance = buffer(true);
-        file = file.buffer("", "x86-tsc", buffer(false));
+        file = file.buffer("", clock, buffer(false));
         if instance.iter().any(|(_, pages)| !pages.is_empty()) {
             file = file.buffer("tsc_offset", "x86-tsc", instance);
         }
@@ -233,9 +248,25 @@ impl Recorder {
                 }
                 add(window.cpu, entry - 40, false, switch(0, vcpu.thread, 0));
             }
-            add(window.cpu, entry, false, record(ENTRY, vcpu.thread).u32(vcpu.vcpu_id).u64(0x1000));
-            let exit = record(EXIT, vcpu.thread).u32(if stays { 0x78 } else { 0x60 }).u64(0x1000).u32(2);
-            add(window.cpu, window.exit.get(), false, exit.u64(0).u64(0).u32(0).u32(0).u32(vcpu.vcpu_id));
+            let (entered, left) = (record(ENTRY, vcpu.thread), record(EXIT, vcpu.thread));
+            let (entered, left) = match self.machine {
+                Machine::X86 => (
+                    entered.u32(vcpu.vcpu_id).u64(0x1000),
+                    left.u32(if stays { 0x78 } else { 0x60 })
+                        .u64(0x1000)
+                        .u32(2)
+                        .u64(0)
+                        .u64(0)
+                        .u32(0)
+                        .u32(0)
+                        .u32(vcpu.vcpu_id),
+                ),
+                // An interrupt, or a trap of class 1.
+                Machine::Arm64(..) if stays => (entered.u64(0x1000), left.u32(2).u32(1).u64(0x1000)),
+                Machine::Arm64(..) => (entered.u64(0x1000), left.u32(0).u32(0).u64(0x1000)),
+            };
+            add(window.cpu, entry, false, entered);
+            add(window.cpu, window.exit.get(), false, left);
             on = Some((window.cpu, window.exit.get()));
         }
         for (nth, write) in vcpu.writes.iter().enumerate() {
@@ -285,6 +316,7 @@ impl Recorder {
             (cpu, pages.finish())
         };
         let clock = match self.guest_clock {
+            GuestClock::Tsc if let Machine::Arm64(_, guest) = self.machine => guest,
             GuestClock::Tsc | GuestClock::FalseTsc => "x86-tsc",
             GuestClock::Local(_) | GuestClock::FalseLocal => "local",
         };
@@ -369,7 +401,7 @@ fn time_shift(vm: &Vm, layout: ShiftLayout) -> TimeShift {
     }
 }
 
-fn host_formats() -> Vec<(&'static str, String)> {
+fn host_formats(machine: Machine) -> Vec<(&'static str, String)> {
     let u32 = Field::u32;
     let u64 = Field::u64;
     let text = |name: &str| Field::text(name, 16);
@@ -406,9 +438,21 @@ fn host_formats() -> Vec<(&'static str, String)> {
     ];
     let waking = [text("comm"), Field::i32("pid"), Field::i32("prio"), Field::i32("target_cpu")];
     let fork = [text("parent_comm"), Field::i32("parent_pid"), text("child_comm"), Field::i32("child_pid")];
+    let trap = [u32("ret"), u32("esr_ec"), u64("vcpu_pc")];
+    let traps = "\"%s: HSR_EC: 0x%04x (%s), PC: 0x%016lx\", __print_symbolic(REC->ret, {0, \"IRQ\"}, {1, \"EL1_SERROR\"}, \
+                 {2, \"TRAP\"}), REC->esr_ec, __print_symbolic(REC->esr_ec, {0, \"UNKNOWN\"}, {1, \"WFx\"}), REC->vcpu_pc";
+    let (entry, exit) = match machine {
+        Machine::X86 => (
+            format_text("kvm_entry", ENTRY, &[u32("vcpu_id"), u64("rip")]),
+            format_text_with("kvm_exit", EXIT, &exit, exits),
+        ),
+        Machine::Arm64(..) => {
+            (format_text("kvm_entry", ENTRY, &[u64("vcpu_pc")]), format_text_with("kvm_exit", EXIT, &trap, traps))
+        }
+    };
     vec![
-        ("kvm", format_text("kvm_entry", ENTRY, &[u32("vcpu_id"), u64("rip")])),
-        ("kvm", format_text_with("kvm_exit", EXIT, &exit, exits)),
+        ("kvm", entry),
+        ("kvm", exit),
         ("kvm", format_text("kvm_write_tsc_offset", WRITE, &write)),
         ("kvm", format_text("kvm_pvclock_update", PVCLOCK, &pvclock)),
         ("sched", format_text("sched_switch", SWITCH, &switch)),

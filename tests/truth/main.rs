@@ -16,6 +16,7 @@ mod world;
 
 mod against_trace_cmd;
 mod any;
+mod arm64;
 mod audit;
 mod histories;
 mod nested;

@@ -19,6 +19,8 @@ pub(super) struct Metadata {
     pub(super) trace_clock: Option<String>,
     /// VERSION.
     pub(super) recorder: Option<String>,
+    /// CPUs that recorded something, with their buffers, in the order of CPUSTAT.
+    pub(super) used_cpus: Vec<(String, u32)>,
     pub(super) notes: Notes,
     /// Where the kernel symbols are.
     pub(super) kallsyms: Option<KallsymsPlace>,

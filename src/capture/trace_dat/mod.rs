@@ -9,6 +9,7 @@ mod compression;
 pub(super) mod metadata;
 pub(super) mod notes;
 mod options;
+mod orphans;
 mod section;
 mod time_shift;
 mod version6;

@@ -116,7 +116,7 @@ impl OptionReader {
                     meta.notes.warn(format!("OFFSET option \"{}\" is no number, ignored", text(payload)));
                 }
             }
-            id::CPUSTAT => self.cpu_stat(&text(payload), &mut info.cpu_stats),
+            id::CPUSTAT => self.cpu_stat(&text(payload), &mut info.cpu_stats, &mut meta.used_cpus),
             id::TRACECLOCK => {
                 let text = text(payload);
                 meta.trace_clock = Some(active_clock(&text).unwrap_or_default().to_owned());
@@ -160,7 +160,7 @@ impl OptionReader {
     }
 
     /// `per_cpu/cpuN/stats`, or `Buffer: NAME` for the ones behind it.
-    fn cpu_stat(&mut self, text: &str, stats: &mut Vec<CpuStats>) {
+    fn cpu_stat(&mut self, text: &str, stats: &mut Vec<CpuStats>, used: &mut Vec<(String, u32)>) {
         if let Some(name) = text.strip_prefix("Buffer:") {
             name.trim().clone_into(&mut self.stat_buffer);
             return;
@@ -169,6 +169,9 @@ impl OptionReader {
             text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')?.trim().parse::<u64>().ok())
         };
         let Some(cpu) = value("CPU").and_then(|cpu| u32::try_from(cpu).ok()) else { return };
+        if ["entries", "bytes", "read events"].into_iter().any(|key| value(key).is_some_and(|n| n > 0)) {
+            used.push((self.stat_buffer.clone(), cpu));
+        }
         stats.push(CpuStats {
             buffer: self.stat_buffer.clone(),
             cpu,
@@ -230,14 +233,15 @@ mod tests {
     #[test]
     fn stats_of_an_instance() {
         let mut reader = OptionReader::default();
-        let mut stats = Vec::new();
-        reader.cpu_stat("CPU: 1\nentries: 5\noverrun: 7\ncommit overrun: 9\ndropped events: 11", &mut stats);
-        reader.cpu_stat("Buffer: side", &mut stats);
-        reader.cpu_stat("CPU: 0\noverrun: 1", &mut stats);
+        let (mut stats, mut used) = (Vec::new(), Vec::new());
+        reader.cpu_stat("CPU: 1\nentries: 5\noverrun: 7\ncommit overrun: 9\ndropped events: 11", &mut stats, &mut used);
+        reader.cpu_stat("Buffer: side", &mut stats, &mut used);
+        reader.cpu_stat("CPU: 0\noverrun: 1", &mut stats, &mut used);
         let expected = [
             CpuStats { buffer: String::new(), cpu: 1, overrun: 7, dropped: 11, entries: 5 },
             CpuStats { buffer: "side".into(), cpu: 0, overrun: 1, dropped: 0, entries: 0 },
         ];
         assert_eq!(stats, expected);
+        assert_eq!(used, [(String::new(), 1)]);
     }
 }

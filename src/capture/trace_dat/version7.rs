@@ -6,6 +6,7 @@ use super::buffers::{CpuData, Plan};
 use super::compression::Compression;
 use super::metadata::{KallsymsPlace, Metadata};
 use super::options::{OptionReader, RawOption, id, text};
+use super::orphans::Finder;
 use super::section::{Section, scan};
 use super::{FileHeader, Layouts, MAX_CPUS, MAX_SECTION};
 use crate::capture::Endian;
@@ -40,10 +41,14 @@ pub(super) fn read(
     let mut reader = OptionReader::default();
     let mut plans = Vec::new();
     let mut texts = 0;
+    let mut pointed_to = BTreeSet::new();
     for option in &options.list {
         reader.read(option, endian, meta);
         match option.id {
-            id::BUFFER => file.buffer(option, &mut plans, meta)?,
+            id::BUFFER => {
+                pointed_to.extend(Cursor::new(&option.payload, option.offset, endian).u64("a buffer's offset").ok());
+                file.buffer(option, &mut plans, meta)?;
+            }
             id::BUFFER_TEXT => {
                 texts += 1;
                 let name = text(option.payload.get(8..).unwrap_or(&[]));
@@ -70,20 +75,29 @@ pub(super) fn read(
     for section in sections.iter().filter(|section| !known.contains(&section.id)) {
         file.metadata(section, meta)?;
     }
+    let finder = Finder { source, endian, page_size: header.page_size };
+    for section in sections.iter().filter(|section| section.id == id::BUFFER && !pointed_to.contains(&section.header)) {
+        // Of several instances, which one this is was in the option that is gone.
+        let name = next_name(&plans, meta);
+        plans.extend(finder.plan(section, name, meta));
+    }
     if plans.is_empty() && texts > 0 {
         let message = "the file holds the text of a latency tracer instead of events";
         return Err(Error::new(ErrorKind::Unsupported, message).hint("record with an event or function tracer"));
     }
     if plans.is_empty() {
-        let data: u64 = sections.iter().filter(|s| s.id == id::BUFFER).map(|s| s.size).sum();
-        let hint = if data > 0 {
-            format!(": {data} bytes of it lost the table that says which CPU they belong to")
-        } else {
-            String::new()
-        };
-        meta.notes.damaged(format!("no event data: the recorder or a copy stopped before it was complete{hint}"));
+        meta.notes.damaged("no event data: the recorder or a copy stopped before there was any");
     }
     Ok(Layouts { plans, compression })
+}
+
+/// The top buffer, unless it is known, then instances in the order in which the recorder counted their events.
+fn next_name(plans: &[Plan], meta: &Metadata) -> String {
+    let taken = |name: &str| plans.iter().any(|plan| plan.name == name);
+    let counted = meta.used_cpus.iter().map(|(name, _)| name.clone());
+    let numbered = (1..).map(|n| format!("recovered {n}"));
+    let mut names = std::iter::once(String::new()).chain(counted).chain(numbered);
+    names.find(|name| !taken(name)).unwrap_or_default()
 }
 
 /// All options of a file, and the sections they came from.

@@ -8,7 +8,7 @@ use super::proto::track_descriptor::{ChildTracksOrdering, SiblingMergeBehavior};
 use super::proto::{
     ClockSnapshot, CounterDescriptor, Trace, TraceAttributes, TracePacket, TrackDescriptor, trace_packet,
 };
-use super::uuid;
+use super::{machines, uuid};
 use crate::timeline::drawing::{TrackId, TrackKind, World};
 
 /// Appends the packets that do not belong to a batch.
@@ -19,10 +19,11 @@ pub(super) fn write(world: &World, out: &mut Vec<u8>) {
         packets.push(packet(trace_packet::Data::TraceAttributes(attributes)));
     }
     packets.extend(tracks(world).map(|track| packet(trace_packet::Data::TrackDescriptor(track))));
+    packets.extend(machines::packets(world));
     out.extend_from_slice(&Trace { packet: packets }.encode_to_vec());
 }
 
-fn packet(data: trace_packet::Data) -> TracePacket {
+pub(super) fn packet(data: trace_packet::Data) -> TracePacket {
     TracePacket { data: Some(data), ..TracePacket::default() }
 }
 

@@ -3,11 +3,14 @@
 //! The header settles the clock and describes the rows; each batch is then a stretch of one packet *sequence* that
 //! begins by forgetting everything before it, so batches can be encoded in any order and laid end to end. Within a
 //! batch, strings are written once and times are distances from the packet before: that is most of what keeps an event
-//! at about thirty bytes.
+//! at about thirty bytes. Events of the native layer need no sequence; each batch's stand behind it, CPU by CPU.
 
 mod batch;
+mod generic;
 mod header;
 mod intern;
+mod machines;
+mod native;
 #[rustfmt::skip]
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 pub mod proto;
@@ -26,6 +29,7 @@ impl Exporter for Perfetto {
 
     fn batch(&self, world: &World, _number: u64, batch: &Batch, out: &mut Vec<u8>) {
         batch::write(world, batch, out);
+        native::write(world, batch, out);
     }
 
     fn footer(&self, _world: &World, _out: &mut Vec<u8>) {}

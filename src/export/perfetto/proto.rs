@@ -520,9 +520,24 @@ pub struct FtraceEventBundle {
     pub event: ::prost::alloc::vec::Vec<FtraceEvent>,
     #[prost(message, optional, tag = "4")]
     pub compact_sched: ::core::option::Option<ftrace_event_bundle::CompactSched>,
+    /// What the events in FtraceEvent's fields from 65536 on are; once per machine, anywhere before the end of the file.
+    #[prost(message, repeated, tag = "11")]
+    pub generic_event_descriptors: ::prost::alloc::vec::Vec<
+        ftrace_event_bundle::GenericEventDescriptor,
+    >,
 }
 /// Nested message and enum types in `FtraceEventBundle`.
 pub mod ftrace_event_bundle {
+    /// An event that is not in our oneof, nor perhaps in anybody's.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct GenericEventDescriptor {
+        /// Its field in FtraceEvent.
+        #[prost(int32, optional, tag = "1")]
+        pub field_id: ::core::option::Option<i32>,
+        /// An EventDescriptor.
+        #[prost(bytes = "vec", optional, tag = "2")]
+        pub event_descriptor: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    }
     /// Scheduler events as columns; timestamps are distances from the previous entry, the first is absolute.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct CompactSched {
@@ -561,7 +576,7 @@ pub struct FtraceEvent {
     /// The thread that was running.
     #[prost(uint32, optional, tag = "2")]
     pub pid: ::core::option::Option<u32>,
-    #[prost(oneof = "ftrace_event::Event", tags = "4, 20")]
+    #[prost(oneof = "ftrace_event::Event", tags = "4, 17, 20, 114, 235, 236, 240")]
     pub event: ::core::option::Option<ftrace_event::Event>,
 }
 /// Nested message and enum types in `FtraceEvent`.
@@ -570,8 +585,85 @@ pub mod ftrace_event {
     pub enum Event {
         #[prost(message, tag = "4")]
         SchedSwitch(super::SchedSwitchFtraceEvent),
+        #[prost(message, tag = "17")]
+        SchedWakeup(super::SchedWakeupFtraceEvent),
         #[prost(message, tag = "20")]
         SchedWaking(super::SchedWakingFtraceEvent),
+        #[prost(message, tag = "114")]
+        SchedWakeupNew(super::SchedWakeupNewFtraceEvent),
+        #[prost(message, tag = "235")]
+        TaskNewtask(super::TaskNewtaskFtraceEvent),
+        #[prost(message, tag = "236")]
+        TaskRename(super::TaskRenameFtraceEvent),
+        #[prost(message, tag = "240")]
+        SchedProcessFree(super::SchedProcessFreeFtraceEvent),
+    }
+}
+/// A type of messages in protobuf's own words (google.protobuf.DescriptorProto).
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EventDescriptor {
+    /// The event's name.
+    #[prost(string, optional, tag = "1")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "2")]
+    pub field: ::prost::alloc::vec::Vec<event_descriptor::Field>,
+}
+/// Nested message and enum types in `EventDescriptor`.
+pub mod event_descriptor {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Field {
+        #[prost(string, optional, tag = "1")]
+        pub name: ::core::option::Option<::prost::alloc::string::String>,
+        /// 1 to 31.
+        #[prost(int32, optional, tag = "3")]
+        pub number: ::core::option::Option<i32>,
+        #[prost(enumeration = "Type", optional, tag = "5")]
+        pub r#type: ::core::option::Option<i32>,
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Type {
+        Unknown = 0,
+        Int64 = 3,
+        Uint64 = 4,
+        Bool = 8,
+        String = 9,
+    }
+    impl Type {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unknown => "TYPE_UNKNOWN",
+                Self::Int64 => "TYPE_INT64",
+                Self::Uint64 => "TYPE_UINT64",
+                Self::Bool => "TYPE_BOOL",
+                Self::String => "TYPE_STRING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "TYPE_UNKNOWN" => Some(Self::Unknown),
+                "TYPE_INT64" => Some(Self::Int64),
+                "TYPE_UINT64" => Some(Self::Uint64),
+                "TYPE_BOOL" => Some(Self::Bool),
+                "TYPE_STRING" => Some(Self::String),
+                _ => None,
+            }
+        }
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -603,4 +695,63 @@ pub struct SchedWakingFtraceEvent {
     pub success: ::core::option::Option<i32>,
     #[prost(int32, optional, tag = "5")]
     pub target_cpu: ::core::option::Option<i32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SchedWakeupFtraceEvent {
+    #[prost(string, optional, tag = "1")]
+    pub comm: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int32, optional, tag = "2")]
+    pub pid: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "3")]
+    pub prio: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "4")]
+    pub success: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "5")]
+    pub target_cpu: ::core::option::Option<i32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SchedWakeupNewFtraceEvent {
+    #[prost(string, optional, tag = "1")]
+    pub comm: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int32, optional, tag = "2")]
+    pub pid: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "3")]
+    pub prio: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "4")]
+    pub success: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "5")]
+    pub target_cpu: ::core::option::Option<i32>,
+}
+/// The last that is heard of a thread: its id may be given to another.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SchedProcessFreeFtraceEvent {
+    #[prost(string, optional, tag = "1")]
+    pub comm: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int32, optional, tag = "2")]
+    pub pid: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "3")]
+    pub prio: ::core::option::Option<i32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskNewtaskFtraceEvent {
+    #[prost(int32, optional, tag = "1")]
+    pub pid: ::core::option::Option<i32>,
+    #[prost(string, optional, tag = "2")]
+    pub comm: ::core::option::Option<::prost::alloc::string::String>,
+    /// CLONE_THREAD tells a thread from a process.
+    #[prost(uint64, optional, tag = "3")]
+    pub clone_flags: ::core::option::Option<u64>,
+    #[prost(int32, optional, tag = "4")]
+    pub oom_score_adj: ::core::option::Option<i32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TaskRenameFtraceEvent {
+    #[prost(int32, optional, tag = "1")]
+    pub pid: ::core::option::Option<i32>,
+    #[prost(string, optional, tag = "2")]
+    pub oldcomm: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub newcomm: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(int32, optional, tag = "4")]
+    pub oom_score_adj: ::core::option::Option<i32>,
 }

@@ -64,6 +64,7 @@ fn vm_text(vm: &Vm, request: &Request) -> VmText {
         pid: vm.pid,
         threads: threads.filter(|_| in_order).unwrap_or_default(),
         offsets: offsets.unwrap_or_default().into_iter().map(Cycles).collect(),
+        cntvoff: Vec::new(),
     }
 }
 
@@ -76,6 +77,7 @@ pub(crate) fn vm_tables(offsets: impl IntoIterator<Item = (String, Vec<TscOffset
         pid: None,
         threads: Vec::new(),
         offsets: offsets.into_iter().map(Cycles).collect(),
+        cntvoff: Vec::new(),
     };
     let text = Text { vms: offsets.into_iter().map(vm).collect(), ..Text::default() };
     // Names and numbers always fit TOML.
@@ -90,7 +92,8 @@ pub(crate) fn of_recording(
     host: &str,
     vms: Vec<(String, Option<u32>, Vec<i32>)>,
 ) -> String {
-    let vm = |(name, pid, threads)| VmText { name: unplaced(name), pid, threads, offsets: Vec::new() };
+    let vm =
+        |(name, pid, threads)| VmText { name: unplaced(name), pid, threads, offsets: Vec::new(), cntvoff: Vec::new() };
     let text = Text {
         notes: Some(notes),
         wall_clock: Some(wall_clock),

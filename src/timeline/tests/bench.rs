@@ -2,7 +2,8 @@
 //!
 //! A line is `TIME STREAM EVENT field=value …`; streams are `h0`, `h1` (host CPUs), `a0`, `a1` (vCPUs of VM a), `b0`.
 //! What an event draws follows it, indented: `TIME ROW` and `+ name` (begin), `-` (end) or `. name` (instant), then the
-//! category in brackets, arguments in parentheses and flow ids after `~`.
+//! category in brackets, arguments in parentheses and flow ids after `~`. The native layer's events follow as
+//! `TIME MACHINE/CPU how EVENT`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::capture::event_format::{EventFormat, FieldKind, FormatTable, PrintCon
 use crate::clock::rate::TscRate;
 use crate::time::HostTsc;
 use crate::timeline::drawing::{Arg, Batch, Correlation, FieldSource, Item, Shape, World};
+use crate::timeline::native::NativeShape;
 use crate::timeline::setup::{DrawOptions, Setup, StreamRole, VcpuSetup, VmSetup};
 use crate::timeline::{Outcome, Timeline};
 
@@ -123,6 +125,7 @@ pub(super) fn setup() -> Setup {
         rate: TscRate::UNKNOWN,
         span: (HostTsc::new(0), HostTsc::MAX),
         wall_clock: None,
+        machines: Vec::new(),
         metadata: serde_json::Value::Null,
         options: DrawOptions::default(),
     }
@@ -196,6 +199,7 @@ impl Bench {
         for item in &outcome.last.items {
             show_item(&world, &outcome.last, item, &mut last);
         }
+        show_native(&world, &outcome.last, &mut last);
         self.log.push_str(&last);
         self.items.extend(outcome.last.items.iter().cloned());
         (self.log, outcome, self.items)
@@ -205,6 +209,7 @@ impl Bench {
         for item in &batch.items {
             show_item(&self.world, batch, item, &mut self.log);
         }
+        show_native(&self.world, batch, &mut self.log);
         self.items.extend(batch.items.iter().cloned());
     }
 }
@@ -237,6 +242,25 @@ pub(super) fn payload(format: &EventFormat, words: &[&str]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+fn show_native(world: &World, batch: &Batch, out: &mut String) {
+    for event in &batch.native {
+        let cpu = world.native.as_ref().unwrap().cpus[event.cpu as usize];
+        let _ = write!(out, "    {} {}/{} ", event.ts, cpu.machine, cpu.number);
+        let (how, recorded) = match &event.shape {
+            NativeShape::Full(recorded) => ("full", Some(recorded)),
+            NativeShape::Follows(recorded) => ("follows", Some(recorded)),
+            NativeShape::Resumes(recorded) => ("resumes", Some(recorded)),
+            NativeShape::Ends => ("ends", None),
+        };
+        out.push_str(how);
+        if let Some(recorded) = recorded {
+            let formats = &world.sources[usize::from(recorded.source)].formats;
+            let _ = write!(out, " {}", formats.get(recorded.event).unwrap().name);
+        }
+        out.push('\n');
+    }
 }
 
 fn show_item(world: &World, batch: &Batch, item: &Item, out: &mut String) {

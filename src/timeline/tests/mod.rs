@@ -5,5 +5,6 @@ mod checks;
 mod guest;
 mod host_state;
 mod marks;
+mod native;
 mod observe;
 mod property;
