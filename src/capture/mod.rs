@@ -9,6 +9,7 @@ pub mod bytes;
 pub mod event_format;
 pub mod kallsyms;
 mod open;
+pub mod perf_data;
 pub mod raw_pages;
 pub mod ring_buffer;
 pub mod source;
@@ -124,6 +125,8 @@ pub struct CaptureInfo {
     pub time_shift: Option<TimeShift>,
     /// TSC2NSEC option.
     pub tsc2nsec: Option<Tsc2Nsec>,
+    /// How many TSC cycles a stamp may stand for, of which it is the first; 0 where stamps are what was read.
+    pub stamp_cycles: u64,
     /// Nanoseconds that the DATE option adds to get wall-clock time.
     pub date_ns: Option<u64>,
     /// OFFSET option: what trace-cmd adds to every stamp after conversion.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::archive::{self, Budget, Packing, Unpacked};
 use super::source::{FileSource, ReadAt};
 use super::tree::{Directory, Tree, head};
-use super::{Capture, text, trace_dat, tracefs};
+use super::{Capture, perf_data, text, trace_dat, tracefs};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes from which [`content`] can tell.
@@ -17,6 +17,8 @@ pub(super) const HEAD: u64 = 8 << 10;
 pub enum Content {
     /// A trace.dat.
     TraceDat,
+    /// A perf.data.
+    PerfData,
     /// ftrace text.
     Text,
     /// An archive, or a compressed file.
@@ -29,6 +31,8 @@ pub enum Content {
 pub fn content(first: &[u8]) -> Content {
     if trace_dat::is_trace_dat(first) {
         Content::TraceDat
+    } else if perf_data::is_perf_data(first) {
+        Content::PerfData
     } else if let Some(packing) = archive::packing(first) {
         Content::Packed(packing)
     } else if text::is_ftrace_text(first) {
@@ -38,7 +42,7 @@ pub fn content(first: &[u8]) -> Content {
     }
 }
 
-/// Opens a capture of any supported kind: a trace.dat or ftrace text, compressed or not, or a copied tracefs directory,
+/// Opens a capture of any supported kind: a trace.dat, a perf.data or ftrace text, compressed or not, or a copied tracefs directory,
 /// of which the main buffers are returned.
 ///
 /// # Errors
@@ -74,6 +78,7 @@ pub fn open_source(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
     let first = head(path, &*source, HEAD)?;
     match content(&first) {
         Content::TraceDat => trace_dat::open(path, source),
+        Content::PerfData => perf_data::open(path, source),
         Content::Text => text::open(path, source),
         Content::Packed(packing) => {
             let budget = Budget::for_archive(source.len());
@@ -107,14 +112,12 @@ pub fn why_not(path: &Path, first: &[u8]) -> Error {
     }
     let start = first.get(..first.len().min(8)).unwrap_or(&[]).escape_ascii();
     Error::format(format!("is no capture: it starts with \"{start}\""))
-        .hint("expected a trace.dat of trace-cmd, ftrace text, a copied tracefs directory, or an archive of them")
+        .hint("expected a trace.dat of trace-cmd, a perf.data, ftrace text, a copied tracefs directory, or an archive of them")
 }
 
 /// Files that people have at hand and that are something else.
 fn look_alike(first: &[u8]) -> Option<(&'static str, &'static str)> {
-    let known: [(&[u8], &str, &str); 7] = [
-        (b"PERFILE2", "is a perf.data file", "record with trace-cmd: trace-cmd record -C x86-tsc -e kvm -e sched"),
-        (b"PERFFILE", "is a perf.data file", "record with trace-cmd: trace-cmd record -C x86-tsc -e kvm -e sched"),
+    let known: [(&[u8], &str, &str); 5] = [
         (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it and name the directory"),
         (b"Rar!", "is a rar archive", "unpack it and name the directory"),
         (b"\x04\x22\x4d\x18", "is an lz4 file", "unpack it: lz4 -d FILE"),
@@ -157,7 +160,6 @@ mod tests {
         assert_eq!(error("a.dat", b"").to_string(), "a.dat: is empty");
         let cut = error("a.gz", b"\x1f\x8b\x08\0").to_string();
         assert_eq!(cut, "a.gz: is a gzip file that was cut short");
-        assert_eq!(error("p", b"PERFILE2........").to_string(), "p: is a perf.data file");
         assert_eq!(error("x", b"hello, world").to_string(), "x: is no capture: it starts with \"hello, w\"");
         let short = error("x", b"\x17\x08\x44tra").to_string();
         assert_eq!(short, "x: is a trace.dat file cut off within its first bytes");

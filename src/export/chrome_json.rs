@@ -6,10 +6,14 @@
 use std::io::Write;
 use std::ops::Range;
 
+use rustc_hash::FxHashMap;
+
 use crate::capture::Endian;
 use crate::capture::event_format::Value;
 use crate::export::text::push_array;
-use crate::timeline::drawing::{Arg, Batch, Exporter, Item, Owner, Shape, StringId, Track, TrackId, TrackKind, World};
+use crate::timeline::drawing::{
+    Arg, Batch, Exporter, Item, LateTrack, Owner, Shape, StringId, Track, TrackId, TrackKind, World,
+};
 
 mod flows;
 mod json;
@@ -46,25 +50,17 @@ impl Exporter for ChromeJson {
                 write!(out, r#"{{"ph":"M","pid":{pid},"name":"process_sort_index","args":{{"sort_index":{index}}}}}"#);
         }
         for (index, track) in world.tracks.iter().enumerate() {
-            if !is_row(track) || track.hidden || track.kind == TrackKind::Counter {
-                continue;
-            }
-            let (pid, tid) = (pid(&pids, track.owner), tid(TrackId(index as u32)));
-            let _ = write!(
-                out,
-                ",\n{{\"ph\":\"M\",\"pid\":{pid},\"tid\":{tid},\"name\":\"thread_name\",\"args\":{{\"name\":"
-            );
-            json::string(out, track.name.as_bytes());
-            out.extend_from_slice(b"}},\n");
-            let _ = write!(
-                out,
-                r#"{{"ph":"M","pid":{pid},"tid":{tid},"name":"thread_sort_index","args":{{"sort_index":{tid}}}}}"#
-            );
+            describe(TrackId(index as u32), track, &pids, out);
         }
     }
 
     fn batch(&self, world: &World, _number: u64, batch: &Batch, out: &mut Vec<u8>) {
-        let encoder = Encoder { world, batch, rows: rows(world), flows: Flows::of(batch) };
+        if batch.tracks.iter().any(|late| late.new) {
+            let pids = pids(world);
+            batch.tracks.iter().filter(|late| late.new).for_each(|late| describe(late.id, &late.track, &pids, out));
+        }
+        let encoder =
+            Encoder { world, batch, rows: rows(world), late: late_rows(world, batch), flows: Flows::of(batch) };
         let mut scratch = Vec::new();
         for (index, item) in batch.items.iter().enumerate() {
             encoder.item(index, item, &mut scratch, out);
@@ -101,6 +97,19 @@ fn exact(value: u64) -> serde_json::Value {
 /// Whether a track becomes a thread.
 fn is_row(track: &Track) -> bool {
     !matches!(track.kind, TrackKind::Group | TrackKind::TscOffset)
+}
+
+/// Names a row, unless it is a heading or a counter, which are no threads.
+fn describe(id: TrackId, track: &Track, pids: &[u32], out: &mut Vec<u8>) {
+    if !is_row(track) || track.hidden || matches!(track.kind, TrackKind::Counter { .. }) {
+        return;
+    }
+    let (pid, tid) = (pid(pids, track.owner), tid(id));
+    let _ = write!(out, ",\n{{\"ph\":\"M\",\"pid\":{pid},\"tid\":{tid},\"name\":\"thread_name\",\"args\":{{\"name\":");
+    json::string(out, track.name.as_bytes());
+    out.extend_from_slice(b"}},\n");
+    let _ =
+        write!(out, r#"{{"ph":"M","pid":{pid},"tid":{tid},"name":"thread_sort_index","args":{{"sort_index":{tid}}}}}"#);
 }
 
 /// A process id for each VM: its own where it is known and not taken yet, else one that no process can have.
@@ -148,6 +157,20 @@ fn rows(world: &World) -> Rows {
     rows
 }
 
+/// Likewise for rows that only the batch knows, by number.
+fn late_rows<'a>(world: &World, batch: &'a Batch) -> FxHashMap<TrackId, (Vec<u8>, &'a Track)> {
+    if batch.tracks.is_empty() {
+        return FxHashMap::default();
+    }
+    let pids = pids(world);
+    let shown = batch.tracks.iter().filter(|late| !late.track.hidden && is_row(&late.track));
+    let row = |late: &'a LateTrack| {
+        let text = format!(r#","pid":{},"tid":{}"#, pid(&pids, late.track.owner), tid(late.id));
+        (late.id, (text.into_bytes(), &*late.track))
+    };
+    shown.map(row).collect()
+}
+
 impl Rows {
     fn get(&self, track: TrackId) -> Option<&[u8]> {
         let index = track.0 as usize;
@@ -160,12 +183,19 @@ struct Encoder<'a> {
     world: &'a World,
     batch: &'a Batch,
     rows: Rows,
+    late: FxHashMap<TrackId, (Vec<u8>, &'a Track)>,
     flows: Flows,
 }
 
 impl Encoder<'_> {
     fn item(&self, index: usize, item: &Item, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
-        let Some(row) = self.rows.get(item.track) else { return };
+        let (row, track) = match self.rows.get(item.track) {
+            Some(row) => (row, self.world.tracks.get(item.track.0 as usize)),
+            None => match self.late.get(&item.track) {
+                Some((row, track)) => (row.as_slice(), Some(*track)),
+                None => return,
+            },
+        };
         match item.shape {
             Shape::Begin => {
                 self.begin(out, "B", item, row);
@@ -191,8 +221,11 @@ impl Encoder<'_> {
             Shape::Counter(value) if value.is_finite() => {
                 self.begin(out, "C", item, row);
                 out.extend_from_slice(b",\"name\":");
-                let name = self.world.tracks.get(item.track.0 as usize).map_or("", |track| &track.name);
-                json::string(out, name.as_bytes());
+                json::string(out, track.map_or("", |track| &track.name).as_bytes());
+                // Counters of one name in one machine are told apart by their process.
+                if let Some(TrackKind::Counter { pid: Some(pid) }) = track.map(|track| track.kind) {
+                    let _ = write!(out, r#","id":"{pid}""#);
+                }
                 let _ = write!(out, r#","args":{{"value":{value}}}}}"#);
             }
             // JSON has no such numbers.

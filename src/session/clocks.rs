@@ -96,6 +96,8 @@ pub(super) struct Pairing {
     axis: Clock,
     /// kvm-clock minus stamp, in nanoseconds, per guest clock that is no TSC, and how far it may be off.
     constants: Vec<(String, i64, u64)>,
+    /// How many host cycles a stamp of the host's and one of a guest's may be off together.
+    stamp_cycles: u64,
     pub(super) warnings: Vec<String>,
 }
 
@@ -109,11 +111,14 @@ impl Pairing {
         monitor: &Monitor<'_>,
     ) -> Result<Self> {
         let shift = guests.iter().find_map(|g| g.capture.info.time_shift.as_ref());
+        let early = |capture: &Capture| capture.info.stamp_cycles.saturating_sub(1);
+        let host = side.hosts.iter().map(|(capture, _)| early(capture)).max().unwrap_or(0);
         let mut pairing = Self {
             vcpus: Vec::new(),
             has_files: !guests.is_empty(),
             axis: side.axis.clone(),
             constants: Vec::new(),
+            stamp_cycles: guests.iter().map(|g| early(g.capture)).max().unwrap_or(0).saturating_add(host),
             warnings: Vec::new(),
         };
         let tsc = side.axis == Clock::X86Tsc;
@@ -165,19 +170,24 @@ impl Pairing {
     /// How the stamps of a guest's buffer are mapped for a vCPU.
     pub(super) fn tracks(&self, vcpu: usize, capture: &Capture, buffer: usize) -> Vec<Track> {
         let Some(v) = self.vcpus.get(vcpu) else { return Vec::new() };
-        match capture.buffers.get(buffer).map(|b| &b.clock) {
+        let mut tracks = match capture.buffers.get(buffer).map(|b| &b.clock) {
             Some(clock) if *clock == self.axis => tracks(&v.history),
             Some(Clock::Other(name)) => match self.constants.iter().find(|(clock, ..)| clock == name) {
                 Some((_, constant, off)) => pvclock_tracks(v, *constant, *off),
                 None => Vec::new(),
             },
             Some(Clock::X86Tsc) | None => Vec::new(),
+        };
+        for track in &mut tracks {
+            track.uncertainty = track.uncertainty.saturating_add(self.stamp_cycles);
         }
+        tracks
     }
 
     /// How many host cycles one reading of the guest's clock may last.
     pub(super) fn reading_cycles(&self, vcpu: &PairedVcpu) -> u64 {
         let tsc = vcpu.history.segments.iter().map(|s| s.scaling.host_cycles(1)).max().unwrap_or(1).max(1);
+        let tsc = tsc.saturating_add(self.stamp_cycles);
         let Some(params) = vcpu.updates.first().map(|u| u.params).filter(|_| !self.constants.is_empty()) else {
             return tsc;
         };

@@ -57,12 +57,13 @@ pub(super) fn choose(session: &Session, request: &Request, warnings: &mut Vec<St
         ));
     }
     let others = found.iter().filter(|c| c.source != chosen.source);
-    RateChoice {
-        rate: chosen.rate,
-        hz: Some(chosen.rate.hz()),
-        source: words(chosen.source, given).to_owned(),
-        others: others.map(|c| (words(c.source, given).to_owned(), c.rate.hz())).collect(),
-    }
+    let others = others.map(|c| (words(c.source, given).to_owned(), c.rate.hz())).collect();
+    let from_perf = hosts_first.iter().find(|i| i.capture.info.tsc2nsec.is_some());
+    let source = match chosen.source {
+        RateSource::Tsc2Nsec if from_perf.is_some_and(|i| i.capture.info.stamp_cycles > 0) => "TIME_CONV of perf.data",
+        source => words(source, given),
+    };
+    RateChoice { rate: chosen.rate, hz: Some(chosen.rate.hz()), source: source.to_owned(), others }
 }
 
 /// A source in words; `given` is where the user said it.

@@ -65,10 +65,14 @@ fn related(opened: &[Opened], roles: &Roles) -> Result<()> {
             "the host recorded with the clock `{host}`, the guest {} with `{other}`: nothing relates the two",
             guest.capture.path.display()
         );
-        return Err(Error::new(ErrorKind::Evidence, message).in_file(path).hint(
+        let perf = hosts.iter().any(|(capture, _)| capture.info.kind.starts_with("perf.data"));
+        return Err(Error::new(ErrorKind::Evidence, message).in_file(path).hint(if perf {
+            "record the host without -k where its kernel's clock is the TSC, so that perf notes how it makes nanoseconds of \
+             cycles (TIME_CONV), or with `trace-cmd record -C x86-tsc -e kvm -e sched …`"
+        } else {
             "record the host with `trace-cmd record -C x86-tsc -e kvm -e sched …`, or, where there is no x86-tsc, both with \
-             the same clock",
-        ));
+             the same clock"
+        }));
     }
     Ok(())
 }

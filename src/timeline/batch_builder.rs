@@ -1,6 +1,6 @@
 //! Collects drawn items into the current batch.
 
-use super::drawing::{Arg, Batch, Category, Correlation, Item, Shape, StringId, TrackId};
+use super::drawing::{Arg, Batch, Category, Correlation, Item, LateTrack, Shape, StringId, TrackId};
 use super::names::{NameId, Names};
 use super::native::{NativeEvent, Recorded};
 use crate::time::TraceNs;
@@ -105,6 +105,24 @@ impl Canvas {
     pub(super) fn instant(&mut self, ns: u64, track: TrackId, category: Category, name: NameId) {
         let name = self.string(name);
         self.item(ns, track, Shape::Instant, category, Correlation::None, name);
+    }
+
+    pub(super) fn counter(&mut self, ns: u64, track: TrackId, value: Shape) {
+        self.item(ns, track, value, Category::None, Correlation::None, StringId(0));
+    }
+
+    /// The batch uses this track.
+    pub(super) fn late_track(&mut self, track: LateTrack) {
+        self.batch.tracks.push(track);
+    }
+
+    /// Draws something else while arguments and flows wait for the next item.
+    pub(super) fn aside(&mut self, draw: impl FnOnce(&mut Self)) {
+        let args = self.batch.args.split_off(self.args_from);
+        let flows = self.batch.flows.split_off(self.flows_from);
+        draw(self);
+        self.batch.args.extend(args);
+        self.batch.flows.extend(flows);
     }
 
     /// Drops the arguments and flows that were pushed for an item that is not drawn after all.

@@ -41,8 +41,13 @@ pub enum TrackKind {
     Events,
     /// Offset segments. Not in Chrome JSON.
     TscOffset,
-    /// A counter.
-    Counter,
+    /// A counter, and the process that counts.
+    Counter {
+        /// The process, in its own machine.
+        pid: Option<i32>,
+    },
+    /// One of several rows of one name, over which slices are spread that would overlap.
+    Overlapping,
 }
 
 /// A row of the picture.
@@ -138,7 +143,7 @@ pub enum Category {
     Syscall,
     /// A guest irq, softirq or hrtimer.
     Irq,
-    /// A guest event drawn as an instant.
+    /// A guest event drawn as an instant, or a pair of them as a slice.
     Event,
     /// The vCPU is in guest mode.
     Guest,
@@ -150,6 +155,10 @@ pub enum Category {
     Offset,
     /// Anything on a Host CPU row.
     Host,
+    /// A function of the guest's kernel.
+    Function,
+    /// What a guest's program marked by itself.
+    Marker,
 }
 
 impl Category {
@@ -166,6 +175,8 @@ impl Category {
             Self::OffCpu => "off-cpu",
             Self::Offset => "offset",
             Self::Host => "host",
+            Self::Function => "function",
+            Self::Marker => "marker",
         })
     }
 }
@@ -257,6 +268,19 @@ pub struct Batch {
     pub native: Vec<NativeEvent>,
     /// Payloads of the native layer.
     pub records: Vec<u8>,
+    /// The tracks that the batch uses and [`World::tracks`] does not hold, parents before children.
+    pub tracks: Vec<LateTrack>,
+}
+
+/// A track that was not known before the first event. Its number is beyond those of [`World::tracks`].
+#[derive(Clone, Debug)]
+pub struct LateTrack {
+    /// Its number, the same in all batches.
+    pub id: TrackId,
+    /// What it is.
+    pub track: Arc<Track>,
+    /// No batch before this one has it.
+    pub new: bool,
 }
 
 impl Batch {
@@ -275,6 +299,7 @@ impl Batch {
         self.strings.text.clear();
         self.strings.ends.clear();
         self.bytes.clear();
+        self.tracks.clear();
     }
 }
 

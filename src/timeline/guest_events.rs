@@ -6,7 +6,8 @@ use super::guest_row::{self, Brush, Record};
 use super::names::NameId;
 use super::pairs::{Class, Half};
 use super::plan::Kind;
-use super::row::Closing;
+use super::row::{Closing, Row};
+use super::suspended::Suspended;
 use super::vcpu::{Context, Moment};
 
 impl Timeline {
@@ -43,29 +44,46 @@ impl Timeline {
             observer.guest_event(vcpu, at.ns, plan, payload, &mut context.canvas.names);
         }
         match plan.kind {
+            kind if !is_drawn(kind) => return false,
             Kind::Instant => {
                 let Some(track) = vcpu.events_track else { return false };
                 context.canvas.fields(source_index, event, payload);
                 context.canvas.instant(at.ns, track, Category::Event, plan.name);
             }
-            Kind::Switch(_) | Kind::Half(_) | Kind::SyscallEnter(_) | Kind::SyscallExit => {
-                vcpu.make_room(at.ns, &mut context);
-                if let Kind::Half(Half::Begin { class, key, .. }) = plan.kind {
-                    let vector = || key.and_then(|key| key.get(payload));
+            kind => {
+                let request = is_request(kind);
+                if !request {
+                    vcpu.make_room(at.ns, &mut context);
+                }
+                let Some(suspended) = self.suspended.get_mut(vcpu.vm as usize) else { return false };
+                let record = Record { plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
+                if let Kind::Half(Half::Begin { class, key, .. }) = kind {
+                    if !request {
+                        guest_row::prepare(&mut vcpu.row, suspended, record, context.canvas);
+                    }
                     match class {
                         Class::Vector => {
-                            vcpu.causes.arrive(vector().unwrap_or(u64::MAX), |flow| context.canvas.flow(flow));
+                            let vector = key.single(payload).unwrap_or(u64::MAX);
+                            vcpu.causes.arrive(vector, |flow| context.canvas.flow(flow));
                         }
                         Class::Timer => vcpu.causes.timer_runs(|flow| context.canvas.flow(flow)),
                         _ => {}
                     }
                 }
-                let Some(suspended) = self.suspended.get_mut(vcpu.vm as usize) else { return false };
-                let record = Record { plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
-                let mut brush = Brush { canvas: context.canvas, labels: &mut source.labels, host: false };
-                guest_row::draw(&mut vcpu.row, suspended, record, &mut brush);
+                let mut brush = Brush {
+                    canvas: context.canvas,
+                    labels: &mut source.labels,
+                    late: &mut self.late,
+                    machine: vcpu.vm,
+                    host: false,
+                    scratch: &mut self.scratch,
+                };
+                if let Some(instant) = draw(&mut vcpu.row, suspended, record, &mut brush) {
+                    let Some(track) = vcpu.events_track else { return false };
+                    brush.canvas.fields(source_index, event, payload);
+                    brush.canvas.instant(at.ns, track, Category::Event, instant);
+                }
             }
-            _ => return false,
         }
         true
     }
@@ -77,18 +95,29 @@ impl Timeline {
         let Some(source) = self.sources.get_mut(usize::from(source_index)) else { return false };
         let Some(plan) = source.plans.get(usize::from(event)) else { return false };
         match plan.kind {
+            kind if !is_drawn(kind) => return false,
             Kind::Instant => {
                 let Some(track) = host.events else { return false };
                 self.canvas.fields(source_index, event, payload);
                 self.canvas.instant(at.ns, track, Category::Host, plan.name);
             }
-            Kind::Switch(_) | Kind::Half(_) | Kind::SyscallEnter(_) | Kind::SyscallExit => {
+            _ => {
                 let Some(suspended) = self.suspended.last_mut() else { return false };
                 let record = Record { plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
-                let mut brush = Brush { canvas: &mut self.canvas, labels: &mut source.labels, host: true };
-                guest_row::draw(&mut host.row, suspended, record, &mut brush);
+                let mut brush = Brush {
+                    canvas: &mut self.canvas,
+                    labels: &mut source.labels,
+                    late: &mut self.late,
+                    machine: self.world.vms.len() as u32,
+                    host: true,
+                    scratch: &mut self.scratch,
+                };
+                if let Some(instant) = draw(&mut host.row, suspended, record, &mut brush) {
+                    let Some(track) = host.events else { return false };
+                    self.canvas.fields(source_index, event, payload);
+                    self.canvas.instant(at.ns, track, Category::Host, instant);
+                }
             }
-            _ => return false,
         }
         true
     }
@@ -104,6 +133,14 @@ impl Timeline {
         let (vcpu, mut context) = self.vcpu(target);
         vcpu.make_room(ns, &mut context);
         vcpu.row.close_all(context.canvas, ns, why);
+    }
+
+    /// Events of one of a machine's CPUs were lost: its tasks and requests may have gone on there.
+    pub(super) fn machine_lost(&mut self, machine: usize, ns: u64, why: Closing) {
+        if let Some(suspended) = self.suspended.get_mut(machine) {
+            suspended.clear();
+        }
+        self.late.close_all(&mut self.canvas, Some(machine as u32), ns, why);
     }
 
     /// One of a guest's streams ends, and with the last of its vCPU the recording.
@@ -124,6 +161,34 @@ impl Timeline {
         vcpu.row.close_all(context.canvas, ns, Closing::Truncated);
         if context.options.whole_recordings {
             vcpu.row.instant(context.canvas, ns, Category::None, NameId::RECORDING_ENDS);
+        }
+    }
+}
+
+/// Whether an event of this kind is drawn where a machine draws its own events.
+fn is_drawn(kind: Kind) -> bool {
+    use Kind as K;
+    match kind {
+        K::Instant | K::Switch(_) | K::Half(_) | K::SyscallEnter(_) | K::SyscallExit => true,
+        K::FunctionEntry(_) | K::FunctionExit(_) | K::Call(_) | K::Marker(_) => true,
+        K::Filtered | K::Wake(_) | K::Migrate(_) | K::KvmEntry | K::KvmExit(_) | K::KvmDetail(_) => false,
+    }
+}
+
+fn is_request(kind: Kind) -> bool {
+    matches!(kind, Kind::Half(Half::Begin { class: Class::Request, .. } | Half::End { class: Class::Request, .. }))
+}
+
+/// Draws an event. `Some` is the name of an instant to be drawn for it instead.
+fn draw(row: &mut Row, suspended: &mut Suspended, record: Record<'_>, brush: &mut Brush<'_>) -> Option<NameId> {
+    match record.plan.kind {
+        Kind::Marker(written) => guest_row::draw_marker(row, suspended, written, record, brush),
+        Kind::Half(half) if is_request(record.plan.kind) => {
+            (!guest_row::draw_request(half, record, brush)).then_some(record.plan.name)
+        }
+        _ => {
+            guest_row::draw(row, suspended, record, brush);
+            None
         }
     }
 }

@@ -46,7 +46,7 @@ impl HostCpu {
         let mut idle = |what: &str| canvas.names.intern(format!("{what}, CPU {number} idle").as_bytes());
         Self {
             number,
-            row: Row::new(track),
+            row: Row::of_host(track),
             events,
             streams: 0,
             running: None,

@@ -1,11 +1,12 @@
 //! Events of a host with VMs: they shape the Host CPU rows and the states of the vCPUs' threads.
 
 use super::Timeline;
+use super::drawing::Category;
 use super::guest_row::{self, Brush, Record};
 use super::host_cpu::Running;
 use super::marks::Waker;
 use super::names::{self, NameId};
-use super::plan::{Cause, Kind, Plan, Switch, Wake};
+use super::plan::{Cause, Kind, Leaving, Plan, Switch, Wake};
 use super::row::{Closing, Open};
 use super::setup::Flows;
 use super::vcpu::Moment;
@@ -63,12 +64,28 @@ impl Timeline {
                 self.send(index, cause, payload);
                 drawn
             }
-            Kind::Half(half) => {
+            Kind::Half(_) | Kind::FunctionEntry(_) | Kind::FunctionExit(_) | Kind::Call(_) | Kind::Marker(_) => {
                 let source = &mut self.sources[usize::from(source_index)];
+                let Some(suspended) = self.suspended.last_mut() else { return false };
                 let record =
                     Record { plan: &plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
-                let mut brush = Brush { canvas: &mut self.canvas, labels: &mut source.labels, host: true };
-                guest_row::draw_half(&mut self.hosts[cpu].row, half, record, &mut brush);
+                let mut brush = Brush {
+                    canvas: &mut self.canvas,
+                    labels: &mut source.labels,
+                    late: &mut self.late,
+                    machine: self.world.vms.len() as u32,
+                    host: true,
+                    scratch: &mut self.scratch,
+                };
+                let row = &mut self.hosts[cpu].row;
+                if let Kind::Marker(written) = plan.kind {
+                    if let Some(instant) = guest_row::draw_marker(row, suspended, written, record, &mut brush) {
+                        self.canvas.fields(source_index, event, payload);
+                        row.instant(&mut self.canvas, at.ns, Category::Host, instant);
+                    }
+                } else {
+                    guest_row::draw(row, suspended, record, &mut brush);
+                }
                 true
             }
         }
@@ -147,7 +164,14 @@ impl Timeline {
             flow = self.flows;
         }
         let next = Running { tid, vcpu: next_vcpu.map(|index| index as u32), name, since: at.ns, flow };
-        self.hosts[cpu].draw(&mut self.canvas, at.ns, next);
+        let (host, canvas) = (&mut self.hosts[cpu], &mut self.canvas);
+        // The last of them is the host's.
+        let Some(suspended) = self.suspended.last_mut() else { return };
+        host.row.end_calls(canvas);
+        let dead = fields.prev_state.get(payload) == Leaving::Dead;
+        guest_row::leave(&mut host.row, suspended, prev, dead, at.ns, canvas);
+        host.draw(canvas, at.ns, next);
+        guest_row::arrived(&mut host.row, suspended, tid, at.ns, canvas);
     }
 
     /// What ran on a CPU until now ran instead of the vCPUs that wait for it.
@@ -178,7 +202,7 @@ impl Timeline {
         let host = &self.hosts[cpu];
         if flags & (HARDIRQ | SOFTIRQ) != 0 {
             let by_kind = if flags & HARDIRQ != 0 { NameId::AN_INTERRUPT } else { NameId::A_SOFTIRQ };
-            return match host.row.stack().last() {
+            return match host.row.stack().iter().rev().find(|open| open.is_interrupt()) {
                 Some(&Open::Pair { name, .. }) => name,
                 _ => by_kind,
             };

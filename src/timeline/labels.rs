@@ -17,6 +17,7 @@ pub(super) struct Labels {
     irqs: FxHashMap<u64, NameId>,
     softirqs: FxHashMap<u64, NameId>,
     functions: FxHashMap<(NameId, u64), NameId>,
+    texts: FxHashMap<(NameId, [u8; 16]), NameId>,
 }
 
 /// Names of softirqs where the print format does not tell: include/linux/interrupt.h.
@@ -34,6 +35,7 @@ impl Labels {
             irqs: FxHashMap::default(),
             softirqs: FxHashMap::default(),
             functions: FxHashMap::default(),
+            texts: FxHashMap::default(),
         }
     }
 
@@ -63,14 +65,32 @@ impl Labels {
                     None => self.new_softirq(vec, source, event, payload, names),
                 }
             }
-            Label::Function { prefix, function } => {
-                let address = function.get(payload).unwrap_or(0);
-                match self.functions.get(&(prefix, address)) {
+            Label::Function { prefix, function } => self.function(prefix, function.get(payload).unwrap_or(0), names),
+            Label::Text { prefix, text } => {
+                let text = super::names::comm(text.get(payload));
+                match self.texts.get(&(prefix, text)) {
                     Some(&name) => name,
-                    None => self.new_function(prefix, address, names),
+                    None => self.new_text(prefix, text, names),
                 }
             }
         }
+    }
+
+    /// A prefix and the function that this address is in.
+    #[inline]
+    pub(super) fn function(&mut self, prefix: NameId, address: u64, names: &mut Names) -> NameId {
+        match self.functions.get(&(prefix, address)) {
+            Some(&name) => name,
+            None => self.new_function(prefix, address, names),
+        }
+    }
+
+    fn new_text(&mut self, prefix: NameId, text: [u8; 16], names: &mut Names) -> NameId {
+        let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+        let whole = [names.text(prefix), &text[..end]].concat();
+        let id = names.intern_some(&whole).unwrap_or(prefix);
+        remember(&mut self.texts, (prefix, text), id);
+        id
     }
 
     /// Several handlers may share an irq: the remembered name is that of the last one.
@@ -97,11 +117,16 @@ impl Labels {
 
     fn new_function(&mut self, prefix: NameId, address: u64, names: &mut Names) -> NameId {
         let mut text = names.text(prefix).to_vec();
-        match self.symbols.as_ref().and_then(|symbols| symbols.find(address)) {
-            Some((_, function)) => text.extend_from_slice(function.as_bytes()),
-            None => text.extend_from_slice(format!("{address:#x}").as_bytes()),
-        }
-        let id = names.intern(&text);
+        let id = match self.symbols.as_ref().and_then(|symbols| symbols.find(address)) {
+            Some((_, function)) => {
+                text.extend_from_slice(function.as_bytes());
+                names.intern(&text)
+            }
+            None => {
+                text.extend_from_slice(format!("{address:#x}").as_bytes());
+                names.intern_some(&text).unwrap_or(NameId::A_FUNCTION)
+            }
+        };
         remember(&mut self.functions, (prefix, address), id);
         id
     }

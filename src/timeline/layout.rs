@@ -12,6 +12,10 @@ const MANY_VCPUS: usize = 50;
 #[derive(Default)]
 pub(super) struct Layout {
     pub(super) tracks: Vec<Track>,
+    /// The group of the Host CPU rows.
+    pub(super) host_group: Option<TrackId>,
+    /// By VM: the group of its rows, if it has one.
+    pub(super) vm_groups: Vec<Option<TrackId>>,
     /// By ascending CPU number.
     pub(super) host_cpus: Vec<HostCpuRows>,
     /// In the order of VMs and their vCPUs.
@@ -74,6 +78,7 @@ impl Layout {
         let width = digits(highest);
         let lone = setup.vms.is_empty();
         let group = self.add(None, TrackKind::Group, Owner::Host, "Host".into(), String::new());
+        self.host_group = Some(group);
         for cpu in cpus {
             let what = format!("What runs on physical CPU {cpu}: tasks, and in them interrupts");
             let row = self.add(Some(group), TrackKind::HostCpu, Owner::Host, format!("Host CPU {cpu:0width$}"), what);
@@ -89,6 +94,7 @@ impl Layout {
         let name = &vm.name;
         let parent = (grouped && vm.vcpus.iter().any(|vcpu| !vcpu.hidden))
             .then(|| self.add(None, TrackKind::Group, owner, format!("VM {name}"), vm_description(vm)));
+        self.vm_groups.push(parent);
         for (vcpu_index, vcpu) in vm.vcpus.iter().enumerate() {
             let vcpu_index = vcpu_index as u32;
             let short_name = format!("{name} vCPU {:0width$}", vcpu.number);

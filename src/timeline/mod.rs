@@ -15,7 +15,9 @@ mod guest_row;
 mod host_cpu;
 mod host_events;
 mod labels;
+mod late_rows;
 mod layout;
+mod markers;
 mod marks;
 mod names;
 pub mod native;
@@ -26,6 +28,7 @@ mod plan;
 mod row;
 mod run_check;
 pub mod setup;
+mod suspended;
 mod syscalls;
 #[cfg(test)]
 mod tests;
@@ -41,9 +44,9 @@ pub use self::outcome::{Counts, ExitTotals, Outcome, RanInstead, RunCheck, Stall
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
 use self::exit_reasons::Reasons;
-use self::guest_row::Suspended;
 use self::host_cpu::HostCpu;
 use self::labels::Labels;
+use self::late_rows::LateRows;
 use self::layout::Layout;
 use self::marks::{MarkNames, Marks};
 use self::names::NameId;
@@ -54,6 +57,7 @@ use self::plan::{Plan, Role};
 use self::row::{Closing, Row};
 use self::run_check::Checker;
 use self::setup::{DrawOptions, Layers, NativeEvents, Setup, StreamRole};
+use self::suspended::Suspended;
 use self::vcpu::{Context, Moment, Stalls, Vcpu};
 use self::vcpu_thread::{Mode, Off};
 use crate::clock::rate::TscRate;
@@ -105,8 +109,11 @@ pub struct Timeline {
     vcpus: Vec<Vcpu>,
     /// Index of the vCPU by its thread.
     threads: FxHashMap<i32, u32>,
-    /// Per VM, and one for a host without VMs.
+    /// Per VM, and one for the host.
     suspended: Vec<Suspended>,
+    late: LateRows,
+    /// For texts.
+    scratch: Vec<u8>,
     host_comms: FxHashMap<i32, Box<str>>,
     reasons: Reasons,
     stalls: Stalls,
@@ -147,6 +154,7 @@ impl Timeline {
         canvas.native_only = !overlay;
         let (layer, cpus) = NativeLayer::new(&setup).unzip();
         let all = native == NativeEvents::All;
+        let late = late_rows(&setup, &layout);
         let vms = setup.vms.iter().map(|vm| VmInfo { name: vm.name.clone(), pid: vm.pid }).collect();
         let world = World {
             tracks: layout.tracks,
@@ -171,6 +179,8 @@ impl Timeline {
             hosts,
             host_by_number,
             suspended: (0..=setup.vms.len()).map(|_| Suspended::default()).collect(),
+            late,
+            scratch: Vec::new(),
             vcpus,
             threads,
             host_comms: setup.host_comms.into_iter().collect(),
@@ -260,8 +270,15 @@ impl Timeline {
         }
         let why = Closing::Lost(count);
         match role {
-            Role::Guest => self.close_guest(target, last, why),
-            Role::Host | Role::LoneHost => self.host_lost(target, last, why),
+            Role::Guest => {
+                let machine = self.vcpus.get(target).map_or(usize::MAX, |vcpu| vcpu.vm as usize);
+                self.close_guest(target, last, why);
+                self.machine_lost(machine, last, why);
+            }
+            Role::Host | Role::LoneHost => {
+                self.host_lost(target, last, why);
+                self.machine_lost(self.world.vms.len(), last, why);
+            }
         }
     }
 
@@ -295,7 +312,8 @@ impl Timeline {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.lose(ns, Closing::Truncated, &mut context);
         }
-        self.suspended.iter_mut().for_each(|suspended| *suspended = Suspended::default());
+        self.suspended.iter_mut().for_each(Suspended::clear);
+        self.late.close_all(&mut self.canvas, None, ns, Closing::Truncated);
     }
 
     /// Items in the current batch.
@@ -335,6 +353,8 @@ impl Timeline {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.lose(end, Closing::Truncated, &mut context);
         }
+        let last = self.last.ns;
+        self.late.close_all(&mut self.canvas, None, last, Closing::Truncated);
         let counts = Counts {
             written: self.streams.iter().map(|stream| stream.written).collect(),
             filtered: self.streams.iter().map(|stream| stream.filtered).collect(),
@@ -454,6 +474,18 @@ fn sources(setup: &Setup, host_role: Role, canvas: &mut Canvas) -> Vec<Source> {
         Source { formats: formats.clone(), plans, labels: Labels::new(formats, uname, &mut canvas.names) }
     });
     list.collect()
+}
+
+/// The machines whose late rows there may be: the VMs, and then the host.
+fn late_rows(setup: &Setup, layout: &Layout) -> LateRows {
+    let mut late = LateRows::new(layout.tracks.len());
+    for (index, vm) in setup.vms.iter().enumerate() {
+        let group = layout.vm_groups.get(index).copied().flatten();
+        let hidden = vm.vcpus.iter().all(|vcpu| vcpu.hidden);
+        late.machine(drawing::Owner::Vm(index as u32), vm.name.clone(), group, hidden);
+    }
+    late.machine(drawing::Owner::Host, "host".into(), layout.host_group, layout.host_group.is_none());
+    late
 }
 
 /// The TSC offset rows are known beforehand.

@@ -53,6 +53,11 @@ fixed! {
     AN_INTERRUPT = "an interrupt",
     A_SOFTIRQ = "a softirq",
     IDLE = "swapper",
+    FUNCTION_NS = "function_ns",
+    PARENT = "parent",
+    A_MARKER = "marker",
+    A_FUNCTION = "function",
+    A_SYSCALL = "syscall",
 }
 
 impl NameId {
@@ -70,8 +75,13 @@ pub(super) struct Names {
     /// Per name: the batch that holds it last, and where in it.
     local: Vec<(u32, StringId)>,
     batch: u32,
+    /// How many texts came from [`Names::intern_some`].
+    made_up: usize,
     scratch: Vec<u8>,
 }
+
+/// What programs write must not fill the memory.
+const MAX_MADE_UP: usize = 1 << 16;
 
 impl Names {
     pub(super) fn new() -> Self {
@@ -82,6 +92,7 @@ impl Names {
             joined: FxHashMap::default(),
             local: Vec::new(),
             batch: 1,
+            made_up: 0,
             scratch: Vec::new(),
         };
         for text in NameId::FIXED {
@@ -100,6 +111,19 @@ impl Names {
         self.ids.insert(text.into(), id);
         self.local.push((0, StringId(0)));
         id
+    }
+
+    /// The id of a text that records make up, of which there may be any number: `None` for a new one where there are too
+    /// many already.
+    pub(super) fn intern_some(&mut self, text: &[u8]) -> Option<NameId> {
+        if let Some(&id) = self.ids.get(text) {
+            return Some(id);
+        }
+        if self.made_up >= MAX_MADE_UP {
+            return None;
+        }
+        self.made_up += 1;
+        Some(self.intern(text))
     }
 
     /// "comm [pid]".
@@ -150,6 +174,11 @@ impl Names {
             *slot = (self.batch, strings.push(self.texts.get(id.0 as usize).map_or(&[], |text| text)));
         }
         slot.1
+    }
+
+    /// The number of the current batch; never 0.
+    pub(super) fn batch(&self) -> u32 {
+        self.batch
     }
 
     /// The next batch starts without strings.

@@ -57,6 +57,40 @@ pub(super) enum Kind {
     SyscallEnter(SyscallName),
     /// A syscall ends.
     SyscallExit,
+    /// A function begins.
+    FunctionEntry(Function),
+    /// A function returns.
+    FunctionExit(Function),
+    /// The function tracer saw a call.
+    Call(Call),
+    /// Somebody wrote a text into the trace.
+    Marker(Written),
+}
+
+/// Fields of `funcgraph_entry` and `funcgraph_exit`.
+#[derive(Clone, Copy)]
+pub(super) struct Function {
+    pub(super) address: Num,
+    pub(super) depth: Num,
+    /// When it was called and when it returned, in nanoseconds of the kernel's local clock; only at its return.
+    pub(super) times: Option<(Num, Num)>,
+}
+
+/// Fields of `function`: addresses.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    pub(super) callee: Num,
+    /// Where in the caller.
+    pub(super) caller: Num,
+}
+
+/// Where a text is.
+#[derive(Clone, Copy)]
+pub(super) enum Written {
+    /// In the record.
+    Here(Text),
+    /// In the kernel, with arguments in the record.
+    Printf,
 }
 
 /// Whether a kvm event sends an interrupt.
@@ -199,6 +233,7 @@ fn kind(format: &EventFormat, half: Option<Half>, source: &FieldSource, role: Ro
         }
         ("raw_syscalls", "sys_exit", Role::Guest | Role::LoneHost) => Some(Kind::SyscallExit),
         ("syscalls", name, Role::Guest | Role::LoneHost) => syscall(name, names),
+        ("ftrace", name, _) => ftrace(name, format, source),
         _ => None,
     };
     special.unwrap_or_else(|| match half {
@@ -208,6 +243,22 @@ fn kind(format: &EventFormat, half: Option<Half>, source: &FieldSource, role: Ro
             Kind::Half(half)
         }
         _ => rest,
+    })
+}
+
+fn ftrace(name: &str, format: &EventFormat, source: &FieldSource) -> Option<Kind> {
+    let num = |name| Num::named(format, name, source.endian);
+    let function = || {
+        let times = num("calltime").zip(num("rettime"));
+        Some(Function { address: num("func")?, depth: num("depth")?, times })
+    };
+    Some(match name {
+        "funcgraph_entry" => Kind::FunctionEntry(function()?),
+        "funcgraph_exit" => Kind::FunctionExit(function()?),
+        "function" => Kind::Call(Call { callee: num("ip")?, caller: num("parent_ip")? }),
+        "print" => Kind::Marker(Written::Here(Text::named(format, "buf", source.endian)?)),
+        "bprint" | "bputs" => Kind::Marker(Written::Printf),
+        _ => return None,
     })
 }
 

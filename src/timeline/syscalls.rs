@@ -49,7 +49,7 @@ impl Syscalls {
         let index = usize::try_from(id & !X32_BIT).unwrap_or(usize::MAX);
         match self.names.get(index) {
             Some(&name) if name != NameId::EMPTY => name,
-            _ => names.intern(format!("syscall {}", id as i64).as_bytes()),
+            _ => names.intern_some(format!("syscall {}", id as i64).as_bytes()).unwrap_or(NameId::A_SYSCALL),
         }
     }
 }

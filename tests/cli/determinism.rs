@@ -32,3 +32,9 @@ fn chrome_json() {
 fn the_native_layer() {
     same_for_all_thread_counts("unstable", "o.pftrace", &["--layers", "overlay,native-all"]);
 }
+
+#[test]
+fn functions_and_counters() {
+    same_for_all_thread_counts("markers/host.dat", "o.pftrace", &["--layers", "overlay,native"]);
+    same_for_all_thread_counts("markers/host.dat", "o.json", &[]);
+}

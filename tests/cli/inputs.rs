@@ -230,7 +230,7 @@ fn look_alikes() {
         assert!(done.stderr.contains("hint: "), "{}", done.stderr);
     };
     refused("trace.dat.cpu3", &[0; 4096], "is one CPU's part of a recording that was not completed");
-    refused("perf.data", b"PERFILE2________", "is a perf.data file");
+    refused("perf.data", b"PERFILE2________", "at byte 0x8: a file header of 6872316419617283935 bytes, expected 104");
     refused("a.7z", b"7z\xbc\xaf\x27\x1c____", "is a 7z archive");
     refused("notes", b"just words\n", "is no capture");
     // A text that merges several recordings names them.

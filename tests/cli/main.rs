@@ -8,9 +8,14 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod markers;
 mod native;
 mod offsets;
 mod open;
+mod perf_data;
+#[path = "../support/perf_data_writer.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod perf_data_writer;
 mod picture;
 mod print;
 mod record;

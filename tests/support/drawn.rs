@@ -39,7 +39,7 @@ pub fn world() -> World {
             track(Some(2), "Events, web vCPU 0", TrackKind::Events, Owner::Vm(0)),
             track(Some(2), "TSC offset, web vCPU 0", TrackKind::TscOffset, Owner::Vm(0)),
             track(None, "VM \"db\" vCPU 0", TrackKind::Vcpu, Owner::Vm(1)),
-            track(Some(6), "exits per second", TrackKind::Counter, Owner::Vm(1)),
+            track(Some(6), "exits per second", TrackKind::Counter { pid: None }, Owner::Vm(1)),
         ],
         vms: vec![VmInfo { name: "web".into(), pid: Some(4711) }, VmInfo { name: "\"db\"".into(), pid: None }],
         sources: vec![FieldSource::new(Arc::new(formats()), Endian::Little)],

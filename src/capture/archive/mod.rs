@@ -215,6 +215,15 @@ pub fn unpack_file(shown: &Path, source: Arc<dyn ReadAt>, budget: &Arc<Budget>) 
     }
 }
 
+/// Stores all that `reader` gives, in memory or in a temporary file; `damaged` says what its errors mean.
+pub(super) fn store(
+    reader: &mut dyn Read,
+    budget: &Arc<Budget>,
+    damaged: &dyn Fn(io::Error) -> Error,
+) -> Result<Arc<dyn ReadAt>> {
+    Spool::new(budget, &|| false).store(&mut Counted::new(reader, Arc::clone(budget)), damaged)
+}
+
 /// Where one file was expected.
 pub(super) fn several_files(packing: Packing) -> Error {
     Error::new(

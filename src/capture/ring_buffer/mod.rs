@@ -45,8 +45,9 @@ impl EventIds {
         Self { by_id, offset }
     }
 
+    /// The index of the format of `payload`, or [`Record::UNKNOWN`].
     #[inline]
-    fn index(&self, endian: Endian, payload: &[u8]) -> u16 {
+    pub fn index(&self, endian: Endian, payload: &[u8]) -> u16 {
         let Some(&bytes) = payload.get(self.offset..).and_then(<[u8]>::first_chunk) else { return Record::UNKNOWN };
         let id = super::bytes::u16_from(endian, bytes);
         self.by_id.get(usize::from(id)).copied().unwrap_or(Record::UNKNOWN)

@@ -12,6 +12,7 @@ mod options;
 mod orphans;
 mod section;
 mod time_shift;
+pub(super) mod tracing_data;
 mod version6;
 mod version7;
 

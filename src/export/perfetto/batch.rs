@@ -6,7 +6,7 @@ use super::intern::{Lookup, Recent, Table};
 use super::proto::clock_snapshot::Clocks;
 use super::proto::trace_packet::SequenceFlags;
 use super::proto::track_event::Type;
-use super::{uuid, wire};
+use super::{header, uuid, wire};
 use crate::capture::Endian;
 use crate::capture::event_format::{Field, Value};
 use crate::export::text::{push_array, push_hex, push_lossy};
@@ -24,6 +24,7 @@ pub(super) fn write(world: &World, batch: &Batch, out: &mut Vec<u8>) {
         return;
     }
     let busiest = busiest_track(world, batch);
+    header::late_tracks(batch, out);
     begin(world, busiest, out);
     let strings = batch.strings.len();
     let mut encoder = Encoder {

@@ -9,7 +9,7 @@ use super::proto::{
     ClockSnapshot, CounterDescriptor, Trace, TraceAttributes, TracePacket, TrackDescriptor, trace_packet,
 };
 use super::{machines, uuid};
-use crate::timeline::drawing::{TrackId, TrackKind, World};
+use crate::timeline::drawing::{Batch, Track, TrackId, TrackKind, World};
 
 /// Appends the packets that do not belong to a batch.
 pub(super) fn write(world: &World, out: &mut Vec<u8>) {
@@ -51,16 +51,38 @@ fn tracks(world: &World) -> impl Iterator<Item = TrackDescriptor> {
         }
     }
     let shown = world.tracks.iter().zip(is_parent).enumerate().filter(|(_, (track, _))| !track.hidden);
-    shown.map(|(index, (track, is_parent))| TrackDescriptor {
-        uuid: Some(uuid(TrackId(index as u32))),
+    shown.map(|(index, (track, is_parent))| descriptor(TrackId(index as u32), track, is_parent))
+}
+
+fn descriptor(id: TrackId, track: &Track, is_parent: bool) -> TrackDescriptor {
+    let merge = match track.kind {
+        TrackKind::Overlapping => SiblingMergeBehavior::ByTrackName,
+        _ => SiblingMergeBehavior::None,
+    };
+    TrackDescriptor {
+        uuid: Some(uuid(id)),
         parent_uuid: track.parent.map(uuid),
         name: Some(track.name.clone()),
-        counter: (track.kind == TrackKind::Counter).then(CounterDescriptor::default),
+        counter: matches!(track.kind, TrackKind::Counter { .. }).then(CounterDescriptor::default),
         child_ordering: is_parent.then_some(ChildTracksOrdering::Explicit as i32),
-        sibling_order_rank: i32::try_from(index).ok(),
+        sibling_order_rank: i32::try_from(id.0).ok(),
         description: (!track.description.is_empty()).then(|| track.description.clone()),
-        sibling_merge_behavior: Some(SiblingMergeBehavior::None as i32),
-    })
+        sibling_merge_behavior: Some(merge as i32),
+    }
+}
+
+/// Appends the rows that this batch is the first to use.
+pub(super) fn late_tracks(batch: &Batch, out: &mut Vec<u8>) {
+    let new = batch.tracks.iter().filter(|late| late.new && !late.track.hidden);
+    let packet: Vec<TracePacket> = new
+        .map(|late| {
+            let is_parent = late.track.kind == TrackKind::Group;
+            packet(trace_packet::Data::TrackDescriptor(descriptor(late.id, &late.track, is_parent)))
+        })
+        .collect();
+    if !packet.is_empty() {
+        out.extend_from_slice(&Trace { packet }.encode_to_vec());
+    }
 }
 
 /// The top level of the world's metadata. What is no number and no text is written as JSON.

@@ -260,7 +260,7 @@ impl<'a> Search<'a> {
         let shown = place.shown();
         let first = head(&shown, &*source, HEAD)?;
         match content(&first) {
-            Content::TraceDat => self.take(capture::open_source(&shown, source)?, place),
+            Content::TraceDat | Content::PerfData => self.take(capture::open_source(&shown, source)?, place),
             Content::Packed(packing) => self.packed(place, source, packing, texts),
             Content::Text if is_sound_text(&first) => {
                 let (from_root, report) = (place.from_root.clone(), is_report(&first));

@@ -28,7 +28,7 @@ pub(super) fn format(system: &str, id: u16, name: &str, fields: &[(&str, u32)], 
     );
     let mut offset = 8_u32;
     for &(declaration, size) in fields {
-        offset = offset.next_multiple_of(if size > 8 { 1 } else { size });
+        offset = offset.next_multiple_of(if size > 8 { 1 } else { size.max(1) });
         let signed = u8::from(!declaration.contains("unsigned") && !declaration.contains('*'));
         let _ = writeln!(text, "\tfield:{declaration};\toffset:{offset};\tsize:{size};\tsigned:{signed};");
         offset += size;
@@ -93,6 +93,25 @@ pub(super) fn guest_formats() -> FormatTable {
         format("workqueue", 28, "workqueue_execute_start", &work, "\"\""),
         format("workqueue", 29, "workqueue_execute_end", &work, "\"\""),
         format("syscalls", 30, "sys_enter_openat", &[("int __syscall_nr", 4)], "\"\""),
+        format("ftrace", 32, "funcgraph_entry", &[("unsigned long func", 8), ("int depth", 4)], "\"\""),
+        format(
+            "ftrace",
+            33,
+            "funcgraph_exit",
+            &[
+                ("unsigned long func", 8),
+                ("int depth", 4),
+                ("unsigned long long calltime", 8),
+                ("unsigned long long rettime", 8),
+            ],
+            "\"\"",
+        ),
+        format("ftrace", 34, "function", &[("unsigned long ip", 8), ("unsigned long parent_ip", 8)], "\"\""),
+        format("ftrace", 35, "print", &[("unsigned long ip", 8), ("char buf", 0)], "\"\""),
+        format("block", 36, "block_rq_issue", &[("dev_t dev", 4), ("sector_t sector", 8), ("char rwbs[8]", 8)], "\"\""),
+        format("block", 37, "block_rq_complete", &[("dev_t dev", 4), ("sector_t sector", 8)], "\"\""),
+        format("timer", 38, "timer_expire_entry", &[("void * timer", 8), ("void * function", 8)], "\"\""),
+        format("timer", 39, "timer_expire_exit", &[("void * timer", 8)], "\"\""),
         format("syscalls", 31, "sys_exit_openat", &[("int __syscall_nr", 4), ("long ret", 8)], "\"\""),
     ] {
         table.add(event).unwrap();
@@ -144,6 +163,8 @@ pub(super) fn lone_setup() -> Setup {
 pub(super) struct Bench {
     pub(super) timeline: Timeline,
     world: Arc<World>,
+    /// Names of all rows so far.
+    rows: Vec<String>,
     roles: Vec<StreamRole>,
     pub(super) log: String,
     pub(super) items: Vec<Item>,
@@ -154,7 +175,8 @@ impl Bench {
         let roles = setup.streams.clone();
         let timeline = Timeline::new(setup);
         let world = timeline.world();
-        Self { timeline, world, roles, log: String::new(), items: Vec::new() }
+        let rows = world.tracks.iter().map(|track| track.name.clone()).collect();
+        Self { timeline, world, rows, roles, log: String::new(), items: Vec::new() }
     }
 
     pub(super) fn stream(&self, name: &str) -> usize {
@@ -184,30 +206,36 @@ impl Bench {
                     self.timeline.event(stream as u32, ts, index, &payload);
                 }
             }
-            let batch = self.timeline.take_batch();
-            self.show(&batch);
+            self.take();
         }
         self
     }
 
+    /// Takes what was drawn into the log.
+    pub(super) fn take(&mut self) {
+        let batch = self.timeline.take_batch();
+        self.show(&batch);
+    }
+
     pub(super) fn finish(mut self) -> (String, Outcome, Vec<Item>) {
-        let world = Arc::clone(&self.world);
         self.log.push_str("FINISH\n");
         let placeholder = Timeline::new(lone_setup());
         let outcome = std::mem::replace(&mut self.timeline, placeholder).finish();
-        let mut last = String::new();
-        for item in &outcome.last.items {
-            show_item(&world, &outcome.last, item, &mut last);
-        }
-        show_native(&world, &outcome.last, &mut last);
-        self.log.push_str(&last);
-        self.items.extend(outcome.last.items.iter().cloned());
+        self.show(&outcome.last);
         (self.log, outcome, self.items)
     }
 
     fn show(&mut self, batch: &Batch) {
+        for late in &batch.tracks {
+            assert_eq!(late.new, late.id.0 as usize == self.rows.len(), "a row is new once");
+            if late.new {
+                let parent = late.track.parent.map(|parent| &self.rows[parent.0 as usize]);
+                let _ = writeln!(self.log, "    ROW {} in {}", late.track.name, parent.map_or("", |name| name));
+                self.rows.push(late.track.name.clone());
+            }
+        }
         for item in &batch.items {
-            show_item(&self.world, batch, item, &mut self.log);
+            show_item(&self.world, &self.rows, batch, item, &mut self.log);
         }
         show_native(&self.world, batch, &mut self.log);
         self.items.extend(batch.items.iter().cloned());
@@ -224,7 +252,10 @@ pub(super) fn payload(format: &EventFormat, words: &[&str]) -> Vec<u8> {
         let field = format.field(key).unwrap_or_else(|| panic!("{} has no field {key}", format.name));
         let at = usize::from(field.offset);
         match field.kind {
-            FieldKind::Text => bytes[at..at + value.len()].copy_from_slice(value.as_bytes()),
+            FieldKind::Text => {
+                bytes.resize(bytes.len().max(at + value.len()), 0);
+                bytes[at..at + value.len()].copy_from_slice(value.as_bytes());
+            }
             FieldKind::DynamicText => {
                 let location = (bytes.len() as u32) | ((value.len() as u32 + 1) << 16);
                 bytes[at..at + 4].copy_from_slice(&location.to_le_bytes());
@@ -263,9 +294,9 @@ fn show_native(world: &World, batch: &Batch, out: &mut String) {
     }
 }
 
-fn show_item(world: &World, batch: &Batch, item: &Item, out: &mut String) {
+fn show_item(world: &World, rows: &[String], batch: &Batch, item: &Item, out: &mut String) {
     let text = |id| String::from_utf8_lossy(batch.strings.get(id)).into_owned();
-    let track = &world.tracks[item.track.0 as usize].name;
+    let track = &rows[item.track.0 as usize];
     let _ = write!(out, "    {} {track}: ", item.ts);
     match item.shape {
         Shape::Begin => _ = write!(out, "+ {}", text(item.name)),

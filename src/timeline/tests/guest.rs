@@ -132,7 +132,7 @@ fn a_syscall_recorded_by_two_events_is_drawn_once() {
            120 VM a vCPU 0: -
          121 a0 sys_exit pid=7 id=257
          130 a0 workqueue_execute_start pid=7 work=1 function=2
-           130 VM a vCPU 0: + workqueue_execute [event] (work=1 function=2)
+           130 VM a vCPU 0: + work 0x2 [event] (work=1 function=2)
          140 a0 workqueue_execute_end pid=7 work=1
            140 VM a vCPU 0: -
          150 a0 LOST

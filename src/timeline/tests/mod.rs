@@ -2,8 +2,10 @@
 
 mod bench;
 mod checks;
+mod functions;
 mod guest;
 mod host_state;
+mod markers;
 mod marks;
 mod native;
 mod observe;

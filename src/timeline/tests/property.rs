@@ -19,7 +19,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
     let pid = prop_oneof![Just(0), Just(5), Just(6), Just(10), Just(11), Just(20)];
     let event =
-        (0..5_usize, 0..23_usize, pid.clone(), pid, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(8)]).prop_map(
+        (0..5_usize, 0..40_usize, pid.clone(), pid, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(8)]).prop_map(
             |(stream, event, pid, other, number, flags)| Step::Event { stream, event, pid, other, number, flags },
         );
     let step = prop_oneof![
@@ -35,7 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 fn run(steps: &[(u64, Step)]) -> (Vec<Item>, u64, crate::timeline::Outcome, HashMap<u32, TrackKind>) {
     let mut bench = Bench::new(setup());
     let kinds = bench.timeline.world().tracks.iter().enumerate().map(|(i, track)| (i as u32, track.kind)).collect();
-    let (mut now, mut items) = (1000, Vec::new());
+    let mut now = 1000;
     for (passed, step) in steps {
         now += passed;
         let ts = HostTsc::new(now);
@@ -56,23 +56,30 @@ fn run(steps: &[(u64, Step)]) -> (Vec<Item>, u64, crate::timeline::Outcome, Hash
                     ("vec", i32::from(number)),
                     ("irq", i32::from(number)),
                     ("id", i32::from(number)),
+                    ("func", other),
+                    ("depth", i32::from(number)),
+                    ("ip", other),
+                    ("parent_ip", pid),
+                    ("sector", i32::from(number)),
                 ];
                 for (name, value) in numbers {
                     if format.fields.iter().any(|field| &*field.name == name) {
                         words.push(format!("{name}={value}"));
                     }
                 }
+                if format.fields.iter().any(|field| &*field.name == "buf") {
+                    let texts = ["B|1|x", "E|1", "C|1|n|1", "S|1|s|1", "F|1|s|1", "S|1|s|2", "note"];
+                    words.push(format!("buf={}", texts[(other as usize + usize::from(number)) % texts.len()]));
+                }
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 bench.timeline.event(stream as u32, ts, event as u16, &payload(format, &words));
             }
             Step::Lost(stream) => bench.timeline.lost(stream as u32, ts, None),
             Step::Ends(stream) => bench.timeline.stream_ends(stream as u32, ts),
-            Step::Take => items.extend(bench.timeline.take_batch().items),
+            Step::Take => bench.take(),
         }
     }
-    items.extend(bench.timeline.take_batch().items);
-    let (_, outcome, last) = bench.finish();
-    items.extend(last);
+    let (_, outcome, items) = bench.finish();
     (items, now, outcome, kinds)
 }
 
@@ -100,10 +107,10 @@ proptest! {
                         prop_assert!(item.flows.is_empty());
                     }
                     Shape::Instant => {}
-                    Shape::Counter(_) => prop_assert!(false),
+                    Shape::Counter(value) => prop_assert_eq!(value, 1.0),
                 }
                 // Off-CPU marks hold nothing: they are innermost.
-                if kinds[track] == TrackKind::Vcpu && item.shape == Shape::Begin {
+                if kinds.get(track) == Some(&TrackKind::Vcpu) && item.shape == Shape::Begin {
                     let outer = open.len().checked_sub(2).map(|index| open[index].category);
                     prop_assert!(outer != Some(Category::OffCpu) && outer != Some(Category::Exit));
                 }
