@@ -19,6 +19,7 @@ mod perf_data;
 mod perf_data_writer;
 mod picture;
 mod print;
+mod record;
 mod run;
 mod second_opinion;
 mod sql;
