@@ -99,6 +99,7 @@ pub struct EventFormat {
     special: special::Special,
     /// Index of `common_pid`.
     pid: Option<usize>,
+    printed_from: usize,
 }
 
 impl EventFormat {
@@ -120,6 +121,11 @@ impl EventFormat {
     pub fn pid(&self, payload: &[u8], endian: Endian) -> Option<i32> {
         let field = self.common.get(self.pid?)?;
         field.number(payload, endian).map(|pid| pid as i32)
+    }
+
+    /// From which byte on a record tells how it is rendered: two that are equal from there look alike.
+    pub fn printed_from(&self) -> usize {
+        self.printed_from
     }
 
     /// The symbolic name that the print format gives the value of `field` in this record (`__print_symbolic`), as for

@@ -61,7 +61,10 @@ pub(super) fn parse(system: &str, text: &str) -> Result<EventFormat> {
     let program = Box::new(Program::compile(print.unwrap_or_default().trim(), &common, &fields, long));
     let pid = common.iter().position(|field| &*field.name == "common_pid");
     let special = Special::of(system, name, &fields);
-    Ok(EventFormat { id, system: system.into(), name: name.into(), common, fields, program, special, pid })
+    let own = common.iter().map(|field| usize::from(field.offset) + usize::from(field.size)).max().unwrap_or(0);
+    let printed_from = if print.unwrap_or_default().contains("common_") { 0 } else { own };
+    let (system, name) = (system.into(), name.into());
+    Ok(EventFormat { id, system, name, common, fields, program, special, pid, printed_from })
 }
 
 const HINT: &str = "the file should be a copy of events/SYSTEM/EVENT/format; record again, or leave this event out";

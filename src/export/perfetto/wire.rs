@@ -20,6 +20,11 @@ pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
         out.push(value as u8);
         return;
     }
+    if value < 0x4000 {
+        out.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
+        return;
+    }
+    // All ten bytes are appended and the rest cut off: a copy of a fixed length is no call.
     let mut bytes = [0; 10];
     let mut len = 0;
     for byte in &mut bytes {
@@ -31,10 +36,12 @@ pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
         *byte = value as u8 | 0x80;
         value >>= 7;
     }
-    out.extend_from_slice(&bytes[..len]);
+    let end = out.len() + len;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
 }
 
-#[inline]
+#[inline(always)]
 fn tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
     varint(out, u64::from(field << 3 | wire_type));
 }
