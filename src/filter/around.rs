@@ -71,7 +71,7 @@ pub(super) fn windows(
         reach.collect()
     });
     let mut windows = Windows { rate: session.rate.rate, range, reach: reach.collect(), found: Vec::new() };
-    run(&lanes.lanes, &mut windows, &|_, ()| Vec::new(), &mut |_| Ok(()), monitor)?;
+    run(&lanes.lanes, &mut windows, &|_, (), _| {}, &mut |_| Ok(()), monitor)?;
     let found = crate::session::runs::join_spans(windows.found);
     if found.is_empty() {
         let names: Vec<&str> = around.iter().map(|a| a.pattern.text()).collect();

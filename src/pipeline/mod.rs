@@ -37,7 +37,13 @@ pub trait Consumer: Send {
 
     /// Moves finished batches into `out`. Called after every few thousand events.
     fn take(&mut self, out: &mut Vec<Self::Batch>);
+
+    /// Gets a batch back that has been encoded, for its memory.
+    fn recycle(&mut self, _batch: Self::Batch) {}
 }
+
+/// Appends a batch, of which this is the number, as bytes.
+pub type Encode<'a, B> = dyn Fn(u64, &B, &mut Vec<u8>) + Sync + 'a;
 
 /// Where encoded bytes go, in order.
 pub type Write<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
@@ -58,7 +64,7 @@ pub struct Done {
 pub fn run<C: Consumer>(
     lanes: &[Lane<'_>],
     consumer: &mut C,
-    encode: &(dyn Fn(u64, C::Batch) -> Vec<u8> + Sync),
+    encode: &Encode<'_, C::Batch>,
     write: &mut Write<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<Done> {
@@ -71,7 +77,8 @@ pub fn run<C: Consumer>(
         Some(group) => decode(lanes, group, &mut free, monitor)?,
         None => Vec::new(),
     };
-    let mut batches: Vec<(u64, C::Batch)> = Vec::new();
+    let mut batches: Vec<Work<C::Batch>> = Vec::new();
+    let mut buffers: Vec<Vec<u8>> = Vec::new();
     let mut number = 0;
     for n in 0..groups.len() {
         monitor.check()?;
@@ -92,16 +99,18 @@ pub fn run<C: Consumer>(
             },
             || {
                 rayon::join(
-                    || -> Vec<Vec<u8>> { encoding.into_par_iter().map(|(i, batch)| encode(i, batch)).collect() },
+                    || encode_all(encoding, encode),
                     || decode(lanes, next, &mut spare, monitor),
                 )
             },
         );
-        for bytes in encoded {
-            write(&bytes)?;
+        for done in encoded {
+            write(&done.bytes)?;
+            buffers.push(done.bytes);
+            consumer.recycle(done.batch);
         }
         for batch in interpreted {
-            batches.push((number, batch));
+            batches.push(Work { number, batch, bytes: buffers.pop().unwrap_or_default() });
             number += 1;
         }
         ready = decoded?;
@@ -111,14 +120,29 @@ pub fn run<C: Consumer>(
     let mut out = Vec::new();
     merge.finish(consumer, &mut out);
     for batch in out {
-        batches.push((number, batch));
+        batches.push(Work { number, batch, bytes: buffers.pop().unwrap_or_default() });
         number += 1;
     }
-    let encoded: Vec<Vec<u8>> = batches.into_par_iter().map(|(i, batch)| encode(i, batch)).collect();
-    for bytes in encoded {
-        write(&bytes)?;
+    for done in encode_all(batches, encode) {
+        write(&done.bytes)?;
     }
     Ok(Done { ledgers, batches: number })
+}
+
+/// A batch with room for its bytes.
+struct Work<B> {
+    number: u64,
+    batch: B,
+    bytes: Vec<u8>,
+}
+
+fn encode_all<B: Send>(work: Vec<Work<B>>, encode: &Encode<'_, B>) -> Vec<Work<B>> {
+    let one = |mut work: Work<B>| {
+        work.bytes.clear();
+        encode(work.number, &work.batch, &mut work.bytes);
+        work
+    };
+    work.into_par_iter().map(one).collect()
 }
 
 /// A chunk in the order in which chunks are needed.
