@@ -12,7 +12,7 @@ use crate::export::{Format, gzip};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, run};
+use crate::pipeline::{Consumer, Limits, run};
 use crate::report::{
     EventReport, InputReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport, VmReport,
 };
@@ -32,6 +32,8 @@ pub struct ConvertOptions {
     pub compress: bool,
     /// What is drawn.
     pub draw: DrawOptions,
+    /// How much memory events may take on their way.
+    pub limits: Limits,
 }
 
 impl ConvertOptions {
@@ -146,7 +148,7 @@ pub fn convert(
         pack(out);
     };
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, &mut draw, &encode, write, monitor)?;
+    let done = run(&lanes.lanes, options.limits, &mut draw, &encode, write, monitor)?;
     let outcome = draw.timeline.finish();
     let mut bytes = Vec::new();
     exporter.batch(&world, done.batches, &outcome.last, &mut bytes);
@@ -183,7 +185,7 @@ pub fn interpret<'a>(
         timeline.keep_durations();
     }
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
+    let done = run(&lanes.lanes, Limits::default(), &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
 }
 

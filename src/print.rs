@@ -11,7 +11,7 @@ use crate::convert::event_report;
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, run};
+use crate::pipeline::{Consumer, Limits, run};
 use crate::report::EventReport;
 use crate::selection::{Selection, machine};
 use crate::session::Session;
@@ -114,7 +114,7 @@ pub fn print(
             show(line, &batch.bytes, &places, &sources, out);
         }
     };
-    let done = run(&lanes.lanes, &mut printer, &encode, write, monitor)?;
+    let done = run(&lanes.lanes, Limits::default(), &mut printer, &encode, write, monitor)?;
     let mut last = Vec::new();
     encode(done.batches, &printer.batch, &mut last);
     write(&last)?;

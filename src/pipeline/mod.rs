@@ -1,8 +1,8 @@
 //! Pass 2: every chunk is decoded once, merged in host-time order, interpreted and encoded.
 //!
 //! Three stages overlap. While group `n` of chunks is interpreted, which must be sequential, group `n + 1` is decoded
-//! and group `n - 1` is encoded on whatever threads are free. Groups are cut by chunk count alone, so the output is
-//! the same for any number of threads, and memory is bounded by three groups.
+//! and group `n - 1` is encoded on whatever threads are free. Groups are cut by counts alone and batches by events, so
+//! the output is the same for any number of threads and any size of groups, and memory is bounded by three groups.
 
 pub mod lane;
 pub mod lanes;
@@ -20,6 +20,50 @@ use merge::Merge;
 /// Chunks per group. With the usual chunk of ten 4 KiB sub-buffers a group is about a megabyte and 25,000 events:
 /// large enough that the three stages rarely wait for each other, small enough for the caches.
 const GROUP: usize = 24;
+/// What an event is taken to need while it is decoded: its payload and its place. For chunks of unusual size.
+const EVENT_BYTES: u64 = 96;
+/// Groups that are in memory at a time, and what they are turned into.
+const STAGES: u64 = 4;
+
+/// How much memory pass 2 may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For events on their way, in bytes. A chunk that needs more than its share is still read: it is decoded whole.
+    pub memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 32 << 20 }
+    }
+}
+
+/// What a process needs besides events on their way: the program, formats, symbols, places of chunks.
+const BESIDES: u64 = 32 << 20;
+
+impl Limits {
+    /// For a process that is to use `bytes` in all.
+    pub fn of_process(bytes: u64) -> Self {
+        Self { memory: bytes.saturating_sub(BESIDES).max(1 << 20) }
+    }
+
+    /// Cuts the schedule into groups.
+    fn groups<'a>(self, lanes: &[Lane<'_>], plan: &'a [Scheduled]) -> Vec<&'a [Scheduled]> {
+        let events = self.memory / STAGES / EVENT_BYTES;
+        let mut groups = Vec::new();
+        let (mut from, mut held) = (0, 0);
+        for (at, s) in plan.iter().enumerate() {
+            let records = u64::from(lanes[s.lane as usize].chunks[s.at].records);
+            if at > from && (at - from >= GROUP || held + records > events) {
+                groups.push(&plan[from..at]);
+                (from, held) = (at, 0);
+            }
+            held += records;
+        }
+        groups.extend((from < plan.len()).then(|| &plan[from..]));
+        groups
+    }
+}
 
 /// What is done with the merged events.
 pub trait Consumer: Send {
@@ -63,13 +107,14 @@ pub struct Done {
 /// [`crate::error::ErrorKind::Interrupted`] when the monitor says so.
 pub fn run<C: Consumer>(
     lanes: &[Lane<'_>],
+    limits: Limits,
     consumer: &mut C,
     encode: &Encode<'_, C::Batch>,
     write: &mut Write<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<Done> {
     let plan = schedule(lanes);
-    let groups: Vec<&[Scheduled]> = plan.chunks(GROUP).collect();
+    let groups = limits.groups(lanes, &plan);
     let mut ledgers: Vec<Ledger> = lanes.iter().map(Ledger::of_skipped).collect();
     let mut merge = Merge::new(lanes.iter().map(|l| l.chunks.len()));
     let mut free: Vec<Chunk> = Vec::new();
@@ -97,12 +142,7 @@ pub fn run<C: Consumer>(
                 merge.run(horizon, consumer, &mut out);
                 out
             },
-            || {
-                rayon::join(
-                    || encode_all(encoding, encode),
-                    || decode(lanes, next, &mut spare, monitor),
-                )
-            },
+            || rayon::join(|| encode_all(encoding, encode), || decode(lanes, next, &mut spare, monitor)),
         );
         for done in encoded {
             write(&done.bytes)?;

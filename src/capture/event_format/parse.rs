@@ -59,9 +59,9 @@ pub(super) fn parse(system: &str, text: &str) -> Result<EventFormat> {
     let long = long_size(decls.iter().flatten());
     let [common, fields] = decls.map(|list| list.iter().map(|decl| decl.field(long)).collect::<Vec<_>>());
     let program = Box::new(Program::compile(print.unwrap_or_default().trim(), &common, &fields, long));
-    let pid = common.iter().position(|field| &*field.name == "common_pid");
+    let pid = (0..).zip(&common).find(|(_, field)| &*field.name == "common_pid").map(|(index, _)| index);
     let special = Special::of(system, name, &fields);
-    let own = common.iter().map(|field| usize::from(field.offset) + usize::from(field.size)).max().unwrap_or(0);
+    let own = common.iter().map(|field| field.offset.saturating_add(field.size)).max().unwrap_or(0);
     let printed_from = if print.unwrap_or_default().contains("common_") { 0 } else { own };
     let (system, name) = (system.into(), name.into());
     Ok(EventFormat { id, system, name, common, fields, program, special, pid, printed_from })

@@ -52,16 +52,14 @@ impl Compression {
             Self::Zstd => {
                 ZSTD.with_borrow_mut(|context| context.decompress_to_buffer(packed, out)).map_err(|e| e.to_string())
             }
-            Self::Zlib => {
-                ZLIB.with_borrow_mut(|context| {
-                    context.reset(true);
-                    match context.decompress_vec(packed, out, flate2::FlushDecompress::Finish) {
-                        Ok(flate2::Status::StreamEnd) => Ok(context.total_out() as usize),
-                        Ok(_) => Err(format!("the stream does not end after {} bytes", context.total_out())),
-                        Err(error) => Err(error.to_string()),
-                    }
-                })
-            }
+            Self::Zlib => ZLIB.with_borrow_mut(|context| {
+                context.reset(true);
+                match context.decompress_vec(packed, out, flate2::FlushDecompress::Finish) {
+                    Ok(flate2::Status::StreamEnd) => Ok(context.total_out() as usize),
+                    Ok(_) => Err(format!("the stream does not end after {} bytes", context.total_out())),
+                    Err(error) => Err(error.to_string()),
+                }
+            }),
         };
         match written {
             Ok(written) if written == size => Ok(()),

@@ -184,10 +184,12 @@ impl<'a> Renderings<'a> {
         let index = Self::slot(source, event, record);
         let Some(slot) = self.slots.get_mut(index) else { return Seen::No };
         match *slot {
-            Some(known) if known.source == source && known.event == event && known.record == record => match known.iid {
-                0 => Seen::Again(index),
-                iid => Seen::Rendered(u64::from(iid)),
-            },
+            Some(known) if known.source == source && known.event == event && known.record == record => {
+                match known.iid {
+                    0 => Seen::Again(index),
+                    iid => Seen::Rendered(u64::from(iid)),
+                }
+            }
             _ => {
                 *slot = Some(Rendering { source, event, record, iid: 0 });
                 Seen::No
