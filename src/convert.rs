@@ -13,7 +13,7 @@ use crate::export::{Format, gzip};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, run};
+use crate::pipeline::{Consumer, Limits, run};
 use crate::report::{
     EventReport, InputReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport, VmReport,
 };
@@ -33,6 +33,8 @@ pub struct ConvertOptions {
     pub compress: bool,
     /// What is drawn.
     pub draw: DrawOptions,
+    /// How much memory events may take on their way.
+    pub limits: Limits,
 }
 
 impl ConvertOptions {
@@ -58,6 +60,8 @@ impl ConvertOptions {
 
 /// Items per batch: large enough that interned strings weigh little, small enough to spread over threads.
 const BATCH_ITEMS: usize = 8192;
+/// Room for an encoded item; more is grown.
+const BYTES_PER_ITEM: usize = 48;
 
 struct Draw {
     timeline: Timeline,
@@ -105,6 +109,10 @@ impl Consumer for Draw {
             out.push(self.timeline.take_batch());
         }
     }
+
+    fn recycle(&mut self, batch: Batch) {
+        self.timeline.recycle(batch);
+    }
 }
 
 /// Converts what `selection` wants of a session; `write` gets the output's bytes in order.
@@ -128,29 +136,39 @@ pub fn convert(
     let (passing, not_passing) = passing::passing(session, options);
     let own = options.format.exporter();
     let exporter: &dyn Exporter = passing.as_ref().map_or(&*own, |passing| &passing.exporter);
-    let pack = |bytes: Vec<u8>| if options.compress { gzip::member(&bytes) } else { bytes };
+    let pack = |bytes: &mut Vec<u8>| {
+        if options.compress {
+            *bytes = gzip::member(bytes);
+        }
+    };
+    let copied = |mut bytes: Vec<u8>, write: &mut dyn FnMut(&[u8]) -> Result<()>| {
+        pack(&mut bytes);
+        write(&bytes)
+    };
     if let Some(passing) = &passing {
-        passing.native.copy_start(&mut |bytes| write(&pack(bytes)))?;
+        passing.native.copy_start(&mut |bytes| copied(bytes, write))?;
     }
     let mut bytes = Vec::new();
     exporter.header(&world, &mut bytes);
-    write(&pack(bytes))?;
-    let encode = |number: u64, batch: Batch| {
-        let mut out = Vec::with_capacity(batch.items.len() * 40);
-        exporter.batch(&world, number, &batch, &mut out);
-        pack(out)
+    pack(&mut bytes);
+    write(&bytes)?;
+    let encode = |number: u64, batch: &Batch, out: &mut Vec<u8>| {
+        out.reserve(batch.items.len() * BYTES_PER_ITEM);
+        exporter.batch(&world, number, batch, out);
+        pack(out);
     };
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, &mut draw, &encode, write, monitor)?;
+    let done = run(&lanes.lanes, options.limits, &mut draw, &encode, write, monitor)?;
     let outcome = draw.timeline.finish();
     let mut bytes = Vec::new();
     exporter.batch(&world, done.batches, &outcome.last, &mut bytes);
     exporter.footer(&world, &mut bytes);
-    write(&pack(bytes))?;
+    pack(&mut bytes);
+    write(&bytes)?;
     let mut report = report(session, &lanes, &done.ledgers, &outcome);
     report.warnings.extend(not_passing);
     if let Some(passing) = &passing {
-        passing.native.copy_rest(&mut |bytes| write(&pack(bytes)))?;
+        passing.native.copy_rest(&mut |bytes| copied(bytes, write))?;
         if let Some(input) = report.inputs.get_mut(passing.input) {
             input.packets_passed = passing.native.packets;
         }
@@ -185,7 +203,7 @@ pub fn interpret<'a>(
         timeline.keep_durations();
     }
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, &mut draw, &|_, _| Vec::new(), &mut |_| Ok(()), monitor)?;
+    let done = run(&lanes.lanes, Limits::default(), &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
 }
 
@@ -216,6 +234,7 @@ pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: 
     let vms = session.vms.iter().enumerate().map(|(v, vm)| VmSetup {
         name: vm.name.clone(),
         pid: vm.pid,
+        threads: session.threads_of(v),
         kernel: session
             .inputs
             .iter()

@@ -13,6 +13,7 @@ pub mod monitor;
 pub mod open;
 pub mod pipeline;
 pub mod print;
+pub mod record;
 pub mod report;
 pub mod selection;
 pub mod session;

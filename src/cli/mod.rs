@@ -11,6 +11,8 @@ mod open;
 mod output;
 mod print;
 mod progress;
+mod recipe;
+mod record;
 mod stats;
 
 use clap::{Parser, Subcommand};
@@ -52,6 +54,10 @@ enum Command {
     Inspect(inspect::Args),
     /// Sum up where each vCPU's time went.
     Stats(stats::Args),
+    /// Record this host's side of a timeline, with nothing but tracefs.
+    Record(record::Args),
+    /// Tell how to record a host and its guests.
+    Recipe(recipe::Args),
 }
 
 /// Parses the arguments, does the work, says how it went.
@@ -77,6 +83,8 @@ pub fn main() -> Exit {
             Command::Open(args) => open::run(args, cli.quiet),
             Command::Inspect(args) => inspect::run(args, cli.quiet),
             Command::Stats(args) => stats::run(args, cli.quiet),
+            Command::Record(args) => record::run(args, cli.quiet),
+            Command::Recipe(args) => recipe::run(args),
         }),
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),
     };

@@ -12,7 +12,7 @@ use crate::capture::Endian;
 use crate::capture::event_format::Value;
 use crate::export::text::push_array;
 use crate::timeline::drawing::{
-    Arg, Batch, Exporter, Item, LateTrack, Owner, Shape, StringId, Track, TrackId, TrackKind, World,
+    ARRIVES, Arg, Batch, Exporter, Item, LateTrack, Owner, Shape, StringId, Track, TrackId, TrackKind, World,
 };
 
 mod flows;
@@ -260,7 +260,7 @@ impl Encoder<'_> {
                 Role::Finish => ("f", r#","bp":"e""#),
             };
             self.begin(out, phase, item, row);
-            let _ = write!(out, r#","cat":"flow","name":"flow","id":"{flow:#x}"{bind}}}"#);
+            let _ = write!(out, r#","cat":"flow","name":"flow","id":"{:#x}"{bind}}}"#, flow & !ARRIVES);
         }
     }
 

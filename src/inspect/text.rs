@@ -17,7 +17,7 @@ pub fn text(found: &Inspection) -> String {
         let _ = writeln!(out, "{}: manifest", manifest.path);
         let lines = [("notes", &manifest.notes), ("wall clock", &manifest.wall_clock)];
         for (name, value) in lines.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
-            let _ = writeln!(out, "  {name}: {value}");
+            let _ = writeln!(out, "  {name}: {}", value.replace('\n', "\n    "));
         }
     }
     for vm in &found.vms {

@@ -34,8 +34,8 @@ use toml::Spanned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::session::request::{GuestSpec, OffsetSpec};
 use cycles::Cycles;
-pub(crate) use write::vm_tables;
 pub use write::write;
+pub(crate) use write::{of_recording, vm_tables};
 
 /// The name of the file.
 pub const FILE_NAME: &str = "capture.toml";

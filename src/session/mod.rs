@@ -22,6 +22,7 @@ mod roles;
 pub mod runs;
 mod samples;
 pub mod survey;
+mod threads;
 mod words;
 mod writers;
 

@@ -67,7 +67,8 @@ pub(super) fn known_pairs(captures: &[Opened], clusters: &mut [Cluster], groups:
     for cluster in clusters {
         if let Some(spec) = &cluster.spec {
             if let Some(&tid) = spec.threads.first() {
-                let has = |g: &Group| g.vcpus.iter().any(|(_, t)| *t == tid);
+                // One that idled all the time is no reason to refuse the others.
+                let has = |g: &Group| g.vcpus.iter().any(|(_, t)| spec.threads.contains(t));
                 cluster.group = Some(groups.iter().position(has).ok_or_else(|| {
                     Error::new(
                         ErrorKind::Evidence,

@@ -1,6 +1,6 @@
 //! Collects drawn items into the current batch.
 
-use super::drawing::{Arg, Batch, Category, Correlation, Item, LateTrack, Shape, StringId, TrackId};
+use super::drawing::{ARRIVES, Arg, Batch, Category, Correlation, Item, LateTrack, Shape, StringId, TrackId};
 use super::names::{NameId, Names};
 use super::native::{NativeEvent, Recorded};
 use crate::time::TraceNs;
@@ -19,7 +19,7 @@ pub(super) struct Canvas {
 }
 
 /// Batches whose memory is kept for later.
-const MAX_SPARE: usize = 4;
+const MAX_SPARE: usize = 8;
 
 /// Beyond this many bytes of payload a batch draws items without their fields, so that its ranges stay within 32 bits.
 const MAX_BYTES: usize = 1 << 31;
@@ -138,6 +138,11 @@ impl Canvas {
 
     pub(super) fn flow(&mut self, id: u64) {
         self.batch.flows.push(id);
+    }
+
+    /// The next item is where this arrow ends, or goes on.
+    pub(super) fn arrive(&mut self, id: u64) {
+        self.batch.flows.push(id | ARRIVES);
     }
 
     pub(super) fn uint(&mut self, key: NameId, value: u64) {

@@ -251,6 +251,10 @@ pub enum Arg {
     },
 }
 
+/// Marks a flow id in [`Batch::flows`] where an arrow arrives: its tail is an earlier item. It is no part of the id. Arrows
+/// between a stall mark and who ran instead are without: there the earlier of the two is the tail.
+pub const ARRIVES: u64 = 1 << 63;
+
 /// A run of drawn items that can be encoded without its neighbours.
 #[derive(Default)]
 pub struct Batch {
@@ -258,7 +262,7 @@ pub struct Batch {
     pub items: Vec<Item>,
     /// Arguments, shared by range.
     pub args: Vec<Arg>,
-    /// Flow ids, shared by range.
+    /// Flow ids, shared by range; with [`ARRIVES`] where the arrow ends here or goes on from here.
     pub flows: Vec<u64>,
     /// Every string that the batch uses, once: [`StringId`] indexes `string_ends`.
     pub strings: StringTable,

@@ -22,6 +22,8 @@ impl ReasonId {
 struct Known {
     name: NameId,
     halt: bool,
+    interrupt: bool,
+    misconfig: bool,
 }
 
 /// All reasons that occurred so far.
@@ -37,7 +39,7 @@ const MAX_REASONS: usize = 4096;
 impl Reasons {
     pub(super) fn new() -> Self {
         Self {
-            list: vec![Known { name: NameId::UNRECORDED_EXIT, halt: false }],
+            list: vec![Known { name: NameId::UNRECORDED_EXIT, halt: false, interrupt: false, misconfig: false }],
             by_number: FxHashMap::default(),
             by_name: FxHashMap::default(),
         }
@@ -113,7 +115,9 @@ impl Reasons {
             return ReasonId::UNRECORDED;
         }
         let id = ReasonId(self.list.len() as u16);
-        self.list.push(Known { name, halt });
+        let is = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name.as_bytes()));
+        let interrupt = is(INTERRUPTS);
+        self.list.push(Known { name, halt, interrupt, misconfig: is(&["EPT_MISCONFIG"]) });
         self.by_name.insert(name, id);
         id
     }
@@ -126,15 +130,28 @@ impl Reasons {
         self.list.get(index).map_or(NameId::UNRECORDED_EXIT, |known| known.name)
     }
 
+    /// Whether the host has an interrupt to take.
+    pub(super) fn interrupts(&self, id: ReasonId) -> bool {
+        self.list.get(id.index()).is_some_and(|known| known.interrupt)
+    }
+
+    /// Whether the guest accessed a device's memory: `kvm_fast_mmio` is recorded only after what it sets off.
+    pub(super) fn misconfig(&self, id: ReasonId) -> bool {
+        self.list.get(id.index()).is_some_and(|known| known.misconfig)
+    }
+
     /// Whether the guest itself asked to sleep.
     pub(super) fn halts(&self, id: ReasonId) -> bool {
         self.list.get(id.index()).is_some_and(|known| known.halt)
     }
 }
 
-/// The exits of a recording whose events never say why. A thread that sleeps in one is taken to be halted, as nearly all are:
-/// that nothing is wrong.
+/// The exits of a recording whose events never say why. A thread that sleeps in one is taken to be halted, as nearly all
+/// are, and not to be stalled.
 const NOT_SAID: &[u8] = b"reason not recorded";
+
+/// Exits because the host has an interrupt to take: of VMX, SVM and arm64.
+const INTERRUPTS: &[&str] = &["EXTERNAL_INTERRUPT", "interrupt", "nmi", "IRQ"];
 
 /// HLT and MWAIT of VMX, `hlt`, `mwait` and `vmgexit_ap_hlt_loop` of SVM, WFI and WFE of arm64.
 fn is_halt(name: &[u8]) -> bool {

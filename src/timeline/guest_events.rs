@@ -4,7 +4,7 @@ use super::Timeline;
 use super::drawing::Category;
 use super::guest_row::{self, Brush, Record};
 use super::names::NameId;
-use super::pairs::{Class, Half};
+use super::pairs::{Class, Half, Label};
 use super::plan::Kind;
 use super::row::{Closing, Row};
 use super::suspended::Suspended;
@@ -25,6 +25,7 @@ impl Timeline {
             reasons: &self.reasons,
             stalls: &mut self.stalls,
             mark_names: &self.mark_names,
+            kin: &self.kin,
             flows: &mut self.flows,
             options: &self.options,
             keep_durations: self.keep_durations,
@@ -57,16 +58,15 @@ impl Timeline {
                 }
                 let Some(suspended) = self.suspended.get_mut(vcpu.vm as usize) else { return false };
                 let record = Record { plan, ns: at.ns, source: source_index, formats: &source.formats, event, payload };
-                if let Kind::Half(Half::Begin { class, key, .. }) = kind {
+                if let Kind::Half(Half::Begin { class, key, label, .. }) = kind {
                     if !request {
                         guest_row::prepare(&mut vcpu.row, suspended, record, context.canvas);
                     }
-                    match class {
-                        Class::Vector => {
-                            let vector = key.single(payload).unwrap_or(u64::MAX);
-                            vcpu.causes.arrive(vector, |flow| context.canvas.flow(flow));
-                        }
-                        Class::Timer => vcpu.causes.timer_runs(|flow| context.canvas.flow(flow)),
+                    let link = |flow| context.canvas.arrive(flow);
+                    match (class, label) {
+                        (Class::Vector, _) => vcpu.causes.arrive(key.single(payload).unwrap_or(u64::MAX), link),
+                        (Class::Timer, _) => vcpu.causes.timer_runs(link),
+                        (Class::Irq, Label::Irq { .. }) => vcpu.causes.device_runs(link),
                         _ => {}
                     }
                 }

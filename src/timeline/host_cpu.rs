@@ -11,6 +11,8 @@ pub(super) struct Running {
     pub(super) tid: i32,
     /// Index of the vCPU whose thread it is.
     pub(super) vcpu: Option<u32>,
+    /// Index of the VM that it works for.
+    pub(super) vm: Option<u32>,
     pub(super) name: NameId,
     /// Since when, in nanoseconds.
     pub(super) since: u64,
@@ -66,12 +68,15 @@ impl HostCpu {
         }
     }
 
-    /// Ends all slices and starts that of the next task.
-    pub(super) fn draw(&mut self, canvas: &mut Canvas, ns: u64, next: Running) {
+    /// Ends all slices and starts that of the next task, where the arrow with the id `arrow` arrives.
+    pub(super) fn draw(&mut self, canvas: &mut Canvas, ns: u64, next: Running, arrow: Option<u64>) {
         self.row.close_all(canvas, ns, Closing::Over);
         if next.tid != 0 {
             if next.flow != 0 {
                 canvas.flow(next.flow);
+            }
+            if let Some(arrow) = arrow {
+                canvas.arrive(arrow);
             }
             self.row.open(canvas, ns, Category::Host, Open::Task, next.name);
         }

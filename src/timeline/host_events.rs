@@ -6,15 +6,12 @@ use super::guest_row::{self, Brush, Record};
 use super::host_cpu::Running;
 use super::marks::Waker;
 use super::names::{self, NameId};
-use super::plan::{Cause, Kind, Leaving, Plan, Switch, Wake};
+use super::pairs::Half;
+use super::plan::{HARDIRQ, Kind, Leaving, Plan, Switch, Wake};
 use super::row::{Closing, Open};
 use super::setup::Flows;
 use super::vcpu::Moment;
 use super::vcpu_thread::{Detailed, Mode, Off};
-
-/// TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ of include/linux/trace_events.h.
-const HARDIRQ: u64 = 0x08;
-const SOFTIRQ: u64 = 0x10;
 
 impl Timeline {
     /// A host's event. Returns whether it is drawn.
@@ -26,7 +23,7 @@ impl Timeline {
         let Some(source) = self.sources.get(usize::from(source_index)) else { return false };
         let Some(&plan) = source.plans.get(usize::from(event)) else { return false };
         match plan.kind {
-            Kind::Filtered | Kind::Instant | Kind::SyscallEnter(_) | Kind::SyscallExit => false,
+            Kind::Filtered | Kind::Instant => false,
             Kind::Switch(fields) => {
                 self.host_switch(cpu, at, &fields, payload);
                 true
@@ -54,17 +51,32 @@ impl Timeline {
             }
             Kind::KvmDetail(cause) => {
                 // An interrupt's work is not that of the exit which it interrupts.
-                if plan.flags.and_then(|flags| flags.get(payload)).unwrap_or(0) & (HARDIRQ | SOFTIRQ) != 0 {
-                    return false;
-                }
-                let Some(index) = self.current_vcpu(cpu, &plan, payload) else { return false };
+                let interrupt = plan.in_interrupt(payload);
+                let tid = plan.pid.filter(|_| !interrupt).map(|pid| pid.pid(payload));
+                let Some(index) = self.current_vcpu(cpu, &plan, payload).filter(|_| !interrupt) else {
+                    return self.send(None, tid, (cpu, at.ns), cause, payload);
+                };
                 let (vcpu, mut context) = self.vcpu(index);
                 let detail = Detailed { name: plan.name, source: source_index, event, payload };
                 let drawn = vcpu.kvm_detail(at, cpu, detail, &mut context);
-                self.send(index, cause, payload);
-                drawn
+                self.send(Some(index), tid, (cpu, at.ns), cause, payload) || drawn
             }
-            Kind::Half(_) | Kind::FunctionEntry(_) | Kind::FunctionExit(_) | Kind::Call(_) | Kind::Marker(_) => {
+            Kind::Half(_)
+            | Kind::SyscallEnter(_)
+            | Kind::SyscallExit
+            | Kind::FunctionEntry(_)
+            | Kind::FunctionExit(_)
+            | Kind::Call(_)
+            | Kind::Marker(_) => {
+                let work = match plan.kind {
+                    Kind::Half(Half::Begin { class, .. }) => class.interrupts().then_some(true),
+                    Kind::SyscallEnter(_) => Some(false),
+                    _ => None,
+                };
+                if let Some(interrupt) = work {
+                    self.prepare_host(cpu, (source_index, event), &plan, at.ns, payload);
+                    self.works(cpu, interrupt);
+                }
                 let source = &mut self.sources[usize::from(source_index)];
                 let Some(suspended) = self.suspended.last_mut() else { return false };
                 let record =
@@ -86,8 +98,17 @@ impl Timeline {
                 } else {
                     guest_row::draw(row, suspended, record, &mut brush);
                 }
+                self.canvas.discard();
                 true
             }
+        }
+    }
+
+    /// What the event says about what was before it is drawn before its arrows are gathered.
+    fn prepare_host(&mut self, cpu: usize, (source, event): (u16, u16), plan: &Plan, ns: u64, payload: &[u8]) {
+        if let (Some(known), Some(suspended)) = (self.sources.get(usize::from(source)), self.suspended.last_mut()) {
+            let record = Record { plan, ns, source, formats: &known.formats, event, payload };
+            guest_row::prepare(&mut self.hosts[cpu].row, suspended, record, &mut self.canvas);
         }
     }
 
@@ -104,29 +125,6 @@ impl Timeline {
     #[inline]
     fn thread(&self, pid: i32) -> Option<usize> {
         self.threads.get(&pid).map(|&index| index as usize)
-    }
-
-    /// The exit that a vCPU's thread handles may send an interrupt, to itself or to another vCPU.
-    fn send(&mut self, from: usize, cause: Cause, payload: &[u8]) {
-        let vcpu = &mut self.vcpus[from];
-        let (vm, flow) = (vcpu.vm, vcpu.exit_flow);
-        if vcpu.mode != Mode::Exit || flow == 0 {
-            return;
-        }
-        match cause {
-            Cause::None => {}
-            Cause::Inject { vector } => vcpu.causes.send(vector.get(payload).unwrap_or(0), flow),
-            Cause::Accept { vcpu, vector } => {
-                let id = vcpu.get(payload).and_then(|id| u32::try_from(id).ok());
-                let other = self
-                    .vcpus
-                    .iter_mut()
-                    .find(|other| other.vm == vm && other.vcpu_id.is_some() && other.vcpu_id == id);
-                if let Some(other) = other.filter(|other| other.me as usize != from) {
-                    other.causes.send(vector.get(payload).unwrap_or(0), flow);
-                }
-            }
-        }
     }
 
     fn cpu_index(&self, fields: &Wake, payload: &[u8]) -> Option<usize> {
@@ -148,29 +146,37 @@ impl Timeline {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.switch_out(at, cpu, fields.prev_state.get(payload), &mut context);
         }
+        if !self.kicked.is_empty() {
+            // What is woken while it runs, and leaves only then, comes back for some other reason.
+            self.kicked_runs(prev);
+        }
         let tid = fields.next_pid.pid(payload);
         let next_vcpu = self.thread(tid);
-        let name = match next_vcpu {
-            Some(index) => self.vcpus[index].name,
-            None => self.canvas.names.task(tid, &fields.next_comm.comm(payload)),
-        };
+        let (mut arrow, name, vm);
         if let Some(index) = next_vcpu {
             let (vcpu, mut context) = self.vcpu(index);
             vcpu.switch_in(at.ns, cpu, &mut context);
+            (arrow, name, vm) = (vcpu.arrows_at_run(), vcpu.name, Some(vcpu.vm));
+        } else {
+            (name, vm) = self.kin.name(tid, &fields.next_comm.comm(payload), &mut self.canvas.names);
+            arrow = None;
+            if !self.kicked.is_empty() {
+                arrow = self.kicked_runs(tid);
+            }
         }
         let mut flow = 0;
         if tid != 0 && self.options.flows != Flows::None && self.hosts[cpu].homed > 0 {
             self.flows += 1;
             flow = self.flows;
         }
-        let next = Running { tid, vcpu: next_vcpu.map(|index| index as u32), name, since: at.ns, flow };
+        let next = Running { tid, vcpu: next_vcpu.map(|index| index as u32), vm, name, since: at.ns, flow };
         let (host, canvas) = (&mut self.hosts[cpu], &mut self.canvas);
         // The last of them is the host's.
         let Some(suspended) = self.suspended.last_mut() else { return };
         host.row.end_calls(canvas);
         let dead = fields.prev_state.get(payload) == Leaving::Dead;
         guest_row::leave(&mut host.row, suspended, prev, dead, at.ns, canvas);
-        host.draw(canvas, at.ns, next);
+        host.draw(canvas, at.ns, next, arrow);
         guest_row::arrived(&mut host.row, suspended, tid, at.ns, canvas);
     }
 
@@ -185,7 +191,16 @@ impl Timeline {
     }
 
     fn host_wake(&mut self, cpu: usize, at: Moment, plan: &Plan, fields: &Wake, payload: &[u8]) -> bool {
-        let Some(index) = self.thread(fields.pid.pid(payload)) else { return false };
+        let tid = fields.pid.pid(payload);
+        let Some(index) = self.thread(tid) else {
+            if !self.draws_causes() || plan.in_interrupt(payload) {
+                return false;
+            }
+            let from = self.current_vcpu(cpu, plan, payload);
+            let comm = fields.comm.map_or([0; 16], |comm| comm.comm(payload));
+            return self.kick(from, tid, &comm, at.ns);
+        };
+        let slept = matches!(self.vcpus[index].off, Off::Halted | Off::Blocked);
         if self.vcpus[index].off == Off::No {
             return false;
         }
@@ -193,15 +208,18 @@ impl Timeline {
         let name = self.waker(cpu, plan, payload);
         let waker = Waker { name, cpu: self.hosts[cpu].number };
         let (vcpu, mut context) = self.vcpu(index);
-        vcpu.wake(at.ns, waker, target, fields.sure, &mut context)
+        let woken = vcpu.wake(at.ns, waker, target, fields.sure, &mut context);
+        if woken && slept {
+            self.woken(index, cpu, at.ns);
+        }
+        woken
     }
 
     /// Who did what this record tells: an interrupt, or the task that was running.
     fn waker(&mut self, cpu: usize, plan: &Plan, payload: &[u8]) -> NameId {
-        let flags = plan.flags.and_then(|flags| flags.get(payload)).unwrap_or(0);
         let host = &self.hosts[cpu];
-        if flags & (HARDIRQ | SOFTIRQ) != 0 {
-            let by_kind = if flags & HARDIRQ != 0 { NameId::AN_INTERRUPT } else { NameId::A_SOFTIRQ };
+        if plan.in_interrupt(payload) {
+            let by_kind = if plan.flags(payload) & HARDIRQ != 0 { NameId::AN_INTERRUPT } else { NameId::A_SOFTIRQ };
             return match host.row.stack().iter().rev().find(|open| open.is_interrupt()) {
                 Some(&Open::Pair { name, .. }) => name,
                 _ => by_kind,
@@ -215,7 +233,7 @@ impl Timeline {
                 Some(index) => self.vcpus[index].name,
                 None => {
                     let comm = self.host_comms.get(&pid).map_or([0; 16], |comm| names::comm(comm.as_bytes()));
-                    self.canvas.names.task(pid, &comm)
+                    self.kin.name(pid, &comm, &mut self.canvas.names).0
                 }
             },
         }
@@ -242,6 +260,7 @@ impl Timeline {
         }
         self.account(cpu, ns);
         self.hosts[cpu].leave(ns);
+        self.kicked.clear();
         for index in 0..self.vcpus.len() {
             let (vcpu, mut context) = self.vcpu(index);
             let here = vcpu.home.or(vcpu.cpu) == Some(cpu);

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::batch_builder::Canvas;
 use super::drawing::{Category, Correlation};
 use super::host_cpu::{HostCpu, Running};
+use super::kin::Kin;
 use super::names::{NameId, Names};
 use super::outcome::RanInstead;
 use super::row::{Closing, Row};
@@ -55,6 +56,7 @@ struct Pending {
 #[derive(Clone, Copy)]
 struct Account {
     tid: i32,
+    vm: Option<u32>,
     name: NameId,
     ns: u64,
     /// The slice that is being added to.
@@ -73,6 +75,7 @@ pub(super) struct Scene<'a> {
     /// Exits shorter than this are no marks.
     pub(super) stall_ns: u64,
     pub(super) names: &'a MarkNames,
+    pub(super) kin: &'a Kin,
 }
 
 /// Prefixes of mark names.
@@ -167,7 +170,14 @@ impl Marks {
             {
                 self.accounts.swap_remove(least);
             }
-            self.accounts.push(Account { tid: running.tid, name: running.name, ns: 0, slice: (0, 0), longest: (0, 0) });
+            self.accounts.push(Account {
+                tid: running.tid,
+                vm: running.vm,
+                name: running.name,
+                ns: 0,
+                slice: (0, 0),
+                longest: (0, 0),
+            });
             self.accounts.len() - 1
         });
         let account = &mut self.accounts[index];
@@ -305,26 +315,25 @@ impl Marks {
         if end <= from {
             return;
         }
-        let canvas = &mut *scene.canvas;
         let host = pending.cpu.and_then(|cpu| scene.hosts.get(cpu));
         let (name, category, correlation) = match pending.kind {
             Kind::Exit(_) if end - from < scene.stall_ns => return,
             Kind::Exit(name) => {
-                host.inspect(|host| canvas.uint(NameId::CPU, u64::from(host.number)));
+                host.inspect(|host| scene.canvas.uint(NameId::CPU, u64::from(host.number)));
                 (name, Category::Exit, Correlation::None)
             }
             Kind::Blocked => {
-                self.waker_args(canvas);
+                self.waker_args(scene.canvas);
                 (NameId::BLOCKED, Category::OffCpu, Correlation::OffCpu)
             }
             Kind::Preempted | Kind::Waiting => {
                 if let Some(running) = host.and_then(|host| host.running) {
                     self.ran(&running, end);
                 }
-                (self.blame(pending.kind, host, canvas, scene.names), Category::OffCpu, Correlation::OffCpu)
+                (self.blame(pending.kind, host, scene), Category::OffCpu, Correlation::OffCpu)
             }
         };
-        row.pair(canvas, (from, end), category, correlation, name, why);
+        row.pair(scene.canvas, (from, end), category, correlation, name, why);
         let Some(pending) = &mut self.pending else { return };
         pending.drawn = Some(name);
         if pending.cut && !pending.counted {
@@ -334,13 +343,17 @@ impl Marks {
     }
 
     /// Names the mark by who ran longest, and pushes its arguments and its flow.
-    fn blame(&mut self, kind: Kind, host: Option<&HostCpu>, canvas: &mut Canvas, names: &MarkNames) -> NameId {
+    fn blame(&mut self, kind: Kind, host: Option<&HostCpu>, scene: &mut Scene<'_>) -> NameId {
+        let Scene { canvas, names, kin, .. } = scene;
         self.accounts.sort_unstable_by_key(|account| (std::cmp::Reverse(account.ns), account.tid));
         let first = self.accounts.first().copied().filter(|account| account.ns >= self.idle_ns);
         let preempted = kind == Kind::Preempted;
         let name = match (first, host) {
             (Some(first), _) => {
                 canvas.name(NameId::BY, first.name);
+                if let Some(vm) = first.vm.and_then(|vm| kin.vm_name(vm)) {
+                    canvas.name(NameId::BY_VM, vm);
+                }
                 if first.longest.0 != 0 {
                     canvas.flow(first.longest.0);
                 }

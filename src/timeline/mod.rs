@@ -6,6 +6,7 @@
 //! (`guest_row`). The `native` layer passes scheduler events on as what they are. Drawn items gather in a batch (`batch_builder`) until the caller takes it.
 
 mod accessor;
+mod arrows;
 mod batch_builder;
 mod causes;
 pub mod drawing;
@@ -14,6 +15,7 @@ mod guest_events;
 mod guest_row;
 mod host_cpu;
 mod host_events;
+mod kin;
 mod labels;
 mod late_rows;
 mod layout;
@@ -41,10 +43,12 @@ use rustc_hash::FxHashMap;
 
 pub use self::outcome::{Counts, ExitTotals, Outcome, RanInstead, RunCheck, Stall, StateTimes, TaskTimes, VcpuOutcome};
 
+use self::arrows::Kicked;
 use self::batch_builder::Canvas;
 use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
 use self::exit_reasons::Reasons;
 use self::host_cpu::HostCpu;
+use self::kin::Kin;
 use self::labels::Labels;
 use self::late_rows::LateRows;
 use self::layout::Layout;
@@ -115,6 +119,9 @@ pub struct Timeline {
     /// For texts.
     scratch: Vec<u8>,
     host_comms: FxHashMap<i32, Box<str>>,
+    kin: Kin,
+    /// Threads that an exit has woken and that do not run yet.
+    kicked: Vec<Kicked>,
     reasons: Reasons,
     stalls: Stalls,
     mark_names: MarkNames,
@@ -151,6 +158,7 @@ impl Timeline {
             }
         }
         draw_offsets(&setup, &layout, &mut canvas);
+        let kin = Kin::new(&setup, &mut canvas.names);
         canvas.native_only = !overlay;
         let (layer, cpus) = NativeLayer::new(&setup).unzip();
         let all = native == NativeEvents::All;
@@ -183,6 +191,8 @@ impl Timeline {
             scratch: Vec::new(),
             vcpus,
             threads,
+            kin,
+            kicked: Vec::new(),
             host_comms: setup.host_comms.into_iter().collect(),
             reasons: Reasons::new(),
             stalls: Stalls::default(),
@@ -384,6 +394,7 @@ impl Timeline {
             reasons: &self.reasons,
             stalls: &mut self.stalls,
             mark_names: &self.mark_names,
+            kin: &self.kin,
             flows: &mut self.flows,
             options: &self.options,
             keep_durations: self.keep_durations,
@@ -417,7 +428,7 @@ fn vcpu(index: usize, rows: &layout::VcpuRows, setup: Option<&setup::VcpuSetup>,
         reason: exit_reasons::ReasonId::UNRECORDED,
         exit_begin: 0,
         exit_before: 0,
-        exit_flow: 0,
+        arrows: arrows::Begun::default(),
         causes: causes::Causes::default(),
         details: vcpu_thread::Details::default(),
         times: StateTimes::default(),

@@ -32,6 +32,9 @@ fixed! {
     RECORDING_STARTS = "guest recording starts",
     RECORDING_ENDS = "guest recording ends",
     BY = "by",
+    BY_VM = "by_vm",
+    WAKES = "wakes ",
+    KICKS = "kicks ",
     CPU = "cpu",
     WOKEN_BY = "woken_by",
     WOKEN_ON_CPU = "woken_on_cpu",
@@ -72,6 +75,8 @@ pub(super) struct Names {
     ids: FxHashMap<Box<[u8]>, NameId>,
     tasks: FxHashMap<(i32, u128), NameId>,
     joined: FxHashMap<(NameId, NameId), NameId>,
+    /// By the lowest byte of the vector: "sends 0xec to ".
+    sends: [Option<NameId>; 256],
     /// Per name: the batch that holds it last, and where in it.
     local: Vec<(u32, StringId)>,
     batch: u32,
@@ -90,6 +95,7 @@ impl Names {
             ids: FxHashMap::default(),
             tasks: FxHashMap::default(),
             joined: FxHashMap::default(),
+            sends: [None; 256],
             local: Vec::new(),
             batch: 1,
             made_up: 0,
@@ -154,6 +160,15 @@ impl Names {
         let id = self.intern(&text);
         self.joined.insert((first, second), id);
         id
+    }
+
+    /// "sends 0xec to web vCPU 1".
+    pub(super) fn sends(&mut self, vector: u64, to: NameId) -> NameId {
+        let vector = vector as u8;
+        let sends = self.sends[usize::from(vector)];
+        let sends = sends.unwrap_or_else(|| self.intern(format!("sends {vector:#x} to ").as_bytes()));
+        self.sends[usize::from(vector)] = Some(sends);
+        self.join(sends, to)
     }
 
     /// The text of a name.

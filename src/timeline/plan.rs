@@ -32,6 +32,24 @@ pub(super) struct Plan {
     pub(super) woken: Option<Num>,
 }
 
+/// TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ of include/linux/trace_events.h.
+pub(super) const HARDIRQ: u64 = 0x08;
+const SOFTIRQ: u64 = 0x10;
+
+impl Plan {
+    /// The record's `common_flags`.
+    #[inline]
+    pub(super) fn flags(&self, payload: &[u8]) -> u64 {
+        self.flags.and_then(|flags| flags.get(payload)).unwrap_or(0)
+    }
+
+    /// Whether an interrupt recorded it, not the thread that it names.
+    #[inline]
+    pub(super) fn in_interrupt(&self, payload: &[u8]) -> bool {
+        self.flags(payload) & (HARDIRQ | SOFTIRQ) != 0
+    }
+}
+
 /// What an event does.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
@@ -93,15 +111,32 @@ pub(super) enum Written {
     Printf,
 }
 
-/// Whether a kvm event sends an interrupt.
+/// Whether a kvm event has to do with what one side makes the other do.
 #[derive(Clone, Copy)]
 pub(super) enum Cause {
-    /// It does not.
+    /// It has not.
     None,
-    /// Into the guest that the thread runs.
+    /// An interrupt into the guest that the thread runs.
     Inject { vector: Num },
-    /// To the vCPU with this id.
-    Accept { vcpu: Num, vector: Num },
+    /// To the vCPU with this id, in this delivery mode (APIC_MODE_MASK of asm/apicdef.h: bits 8 to 10).
+    Accept { vcpu: Num, vector: Num, mode: Option<Num> },
+    /// The guest that the thread runs acknowledges one.
+    Acknowledge { vector: Num },
+    /// The guest writes to a device, unless it reads.
+    Write { read: Option<Read> },
+}
+
+/// How an access to a device is told to be a read: this field is not that.
+#[derive(Clone, Copy)]
+pub(super) struct Read {
+    field: Num,
+    write: u64,
+}
+
+impl Read {
+    pub(super) fn holds(self, payload: &[u8]) -> bool {
+        self.field.get(payload) != Some(self.write)
+    }
 }
 
 /// How a syscall is known.
@@ -167,6 +202,7 @@ impl State {
 #[derive(Clone, Copy)]
 pub(super) struct Wake {
     pub(super) pid: Num,
+    pub(super) comm: Option<Text>,
     pub(super) cpu: Option<Num>,
     /// Whether the CPU is the one that was chosen, not the one where it ran last.
     pub(super) sure: bool,
@@ -230,17 +266,17 @@ fn kind(format: &EventFormat, half: Option<Half>, source: &FieldSource, role: Ro
         ("kvm", "kvm_entry", Role::Host) => Some(Kind::KvmEntry),
         ("kvm", "kvm_exit", Role::Host) => exit(format, source),
         ("kvm" | "kvmmmu", _, Role::Host) => Some(Kind::KvmDetail(cause(format, source))),
-        ("raw_syscalls", "sys_enter", Role::Guest | Role::LoneHost) => {
+        ("raw_syscalls", "sys_enter", _) => {
             Num::named(format, "id", source.endian).map(|id| Kind::SyscallEnter(SyscallName::Id(id)))
         }
-        ("raw_syscalls", "sys_exit", Role::Guest | Role::LoneHost) => Some(Kind::SyscallExit),
-        ("syscalls", name, Role::Guest | Role::LoneHost) => syscall(name, names),
+        ("raw_syscalls", "sys_exit", _) => Some(Kind::SyscallExit),
+        ("syscalls", name, _) => syscall(name, names),
         ("ftrace", name, _) => ftrace(name, format, source),
         _ => None,
     };
     special.unwrap_or_else(|| match half {
         Some(half @ (Half::Begin { class, .. } | Half::End { class, .. }))
-            if role != Role::Host || matches!(class, Class::Irq | Class::Vector) =>
+            if role != Role::Host || matches!(class, Class::Irq | Class::Vector) || &*format.system == "workqueue" =>
         {
             Kind::Half(half)
         }
@@ -277,12 +313,13 @@ fn switch(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
 
 fn wake(format: &EventFormat, source: &FieldSource, sure: bool) -> Option<Kind> {
     let num = |name| Num::named(format, name, source.endian);
-    Some(Kind::Wake(Wake { pid: num("pid")?, cpu: num("target_cpu"), sure }))
+    let comm = Text::named(format, "comm", source.endian);
+    Some(Kind::Wake(Wake { pid: num("pid")?, comm, cpu: num("target_cpu"), sure }))
 }
 
 fn migrate(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
     let num = |name| Num::named(format, name, source.endian);
-    Some(Kind::Migrate(Wake { pid: num("pid")?, cpu: Some(num("dest_cpu")?), sure: true }))
+    Some(Kind::Migrate(Wake { pid: num("pid")?, comm: None, cpu: Some(num("dest_cpu")?), sure: true }))
 }
 
 fn exit(format: &EventFormat, source: &FieldSource) -> Option<Kind> {
@@ -307,7 +344,14 @@ fn cause(format: &EventFormat, source: &FieldSource) -> Cause {
     let num = |name| Num::named(format, name, source.endian);
     let cause = match &*format.name {
         "kvm_inj_virq" => num("vector").or_else(|| num("irq")).map(|vector| Cause::Inject { vector }),
-        "kvm_apic_accept_irq" => num("apicid").zip(num("vec")).map(|(vcpu, vector)| Cause::Accept { vcpu, vector }),
+        "kvm_apic_accept_irq" => {
+            num("apicid").zip(num("vec")).map(|(vcpu, vector)| Cause::Accept { vcpu, vector, mode: num("dm") })
+        }
+        "kvm_eoi" => num("vector").map(|vector| Cause::Acknowledge { vector }),
+        "kvm_fast_mmio" => Some(Cause::Write { read: None }),
+        // KVM_TRACE_MMIO_WRITE and KVM_PIO_OUT.
+        "kvm_mmio" => num("type").map(|field| Cause::Write { read: Some(Read { field, write: 2 }) }),
+        "kvm_pio" => num("rw").map(|field| Cause::Write { read: Some(Read { field, write: 1 }) }),
         _ => None,
     };
     cause.unwrap_or(Cause::None)

@@ -57,6 +57,8 @@ pub struct VmSetup {
     pub name: String,
     /// Process id on the host, where the capture shows it.
     pub pid: Option<u32>,
+    /// Host threads of its process, as far as known; vCPUs' threads may be among them.
+    pub threads: Vec<i32>,
     /// The guest kernel (`uname`), where known.
     pub kernel: Option<String>,
     /// vCPUs in row order.

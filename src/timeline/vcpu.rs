@@ -1,10 +1,12 @@
 //! A vCPU: its rows, its thread's state, its marks and its check.
 
+use super::arrows::Begun;
 use super::batch_builder::Canvas;
 use super::causes::Causes;
 use super::drawing::TrackId;
 use super::exit_reasons::{ReasonId, Reasons};
 use super::host_cpu::HostCpu;
+use super::kin::Kin;
 use super::marks::{Ended, Instead, MarkNames, Marks, Scene};
 use super::names::{NameId, Names};
 use super::outcome::{ExitTotals, StateTimes, VcpuOutcome};
@@ -58,8 +60,7 @@ pub(super) struct Vcpu {
     pub(super) exit_begin: u64,
     /// `times.exit` when the exit began.
     pub(super) exit_before: u64,
-    /// The flow id of the exit's slice; 0 where it has none.
-    pub(super) exit_flow: u64,
+    pub(super) arrows: Begun,
     pub(super) causes: Causes,
     pub(super) details: Details,
     pub(super) times: StateTimes,
@@ -77,6 +78,7 @@ pub(super) struct Context<'a> {
     pub(super) reasons: &'a Reasons,
     pub(super) stalls: &'a mut Stalls,
     pub(super) mark_names: &'a MarkNames,
+    pub(super) kin: &'a Kin,
     /// The last flow id.
     pub(super) flows: &'a mut u64,
     pub(super) options: &'a DrawOptions,
@@ -85,7 +87,13 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     pub(super) fn scene(&mut self) -> Scene<'_> {
-        Scene { canvas: self.canvas, hosts: self.hosts, stall_ns: self.options.stall_ns, names: self.mark_names }
+        Scene {
+            canvas: self.canvas,
+            hosts: self.hosts,
+            stall_ns: self.options.stall_ns,
+            names: self.mark_names,
+            kin: self.kin,
+        }
     }
 
     /// A flow id of its own, where such arrows are wanted; otherwise 0.

@@ -119,7 +119,7 @@ impl Vcpu {
     }
 
     /// A change at `ns`: time passes, and the first one starts the row.
-    fn change(&mut self, ns: u64) {
+    pub(super) fn change(&mut self, ns: u64) {
         if self.mode == Mode::Unknown {
             self.since = self.since.max(ns);
         } else {
@@ -180,6 +180,7 @@ impl Vcpu {
         }
         self.leave_mode(Closing::Over, context);
         self.mode = Mode::Guest;
+        self.arrows_at_entry(context);
         self.begin_state(Category::Guest, Correlation::None, NameId::GUEST, context);
     }
 
@@ -219,10 +220,8 @@ impl Vcpu {
         if let Some(host) = context.hosts.get(cpu) {
             context.canvas.uint(NameId::CPU, u64::from(host.number));
         }
-        self.exit_flow = context.new_flow(context.draws_causes());
-        if self.exit_flow != 0 {
-            context.canvas.flow(self.exit_flow);
-        }
+        self.arrows_at_exit(context);
+        self.arrows.wrote = context.reasons.misconfig(reason);
         let name = context.reasons.name(reason);
         self.begin_state(Category::Exit, Correlation::None, name, context);
         self.start_exit_mark(cpu, context);
@@ -293,6 +292,9 @@ impl Vcpu {
             _ if self.mode == Mode::Exit && context.reasons.halts(self.reason) => (Off::Halted, None),
             _ => (Off::Blocked, Some(Kind::Blocked)),
         };
+        if leaving == Leaving::Asleep {
+            self.arrows_at_sleep();
+        }
         self.begin_off(off, mark, Some(cpu), true, context);
     }
 
@@ -405,6 +407,7 @@ impl Vcpu {
         }
         self.leave_mode(why, context);
         self.mode = Mode::Unknown;
+        self.arrows_lost();
         self.check.lost();
     }
 }

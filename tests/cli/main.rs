@@ -2,6 +2,7 @@
 
 #![allow(missing_docs)]
 
+mod arrows;
 mod bad_input;
 mod check;
 mod convert;
@@ -22,6 +23,7 @@ mod perfetto;
 mod perfetto_writer;
 mod picture;
 mod print;
+mod record;
 mod run;
 mod second_opinion;
 mod sql;

@@ -21,7 +21,7 @@ fn number(cell: &str) -> f64 {
 fn the_pack() {
     let scratch = Scratch::new();
     let out = scratch.path("o.pftrace.gz");
-    succeeds(["convert", &fixture("two-vm"), "--span", "all", "-o", &out.display().to_string()]);
+    succeeds(["convert", &fixture("two-vm"), "--span", "all", "--flows", "all", "-o", &out.display().to_string()]);
     let names = ["exits_by_reason", "steal_by_guest_task", "stalls", "irq_injection_latency"];
     let mut all: Vec<String> = names.map(statement).into();
     let sums = "SELECT substr(track.name, 13), sum(iif(slice.name = 'guest', dur, 0)), \

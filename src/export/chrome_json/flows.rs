@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::timeline::drawing::{Batch, Category, Shape};
+use crate::timeline::drawing::{ARRIVES, Batch, Category, Shape};
 
 /// What an item is to an arrow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,9 @@ impl Flows {
         for (index, item) in items.filter(|(_, item)| matches!(item.shape, Shape::Begin | Shape::End)) {
             let flows = batch.flows.get(item.flows.start as usize..item.flows.end as usize);
             for &flow in flows.unwrap_or(&[]) {
+                if flow & ARRIVES != 0 {
+                    continue;
+                }
                 let end = (item.ts.get(), index);
                 let (first, last) = ends.entry(flow).or_insert((end, end));
                 *first = end.min(*first);
@@ -39,17 +42,21 @@ impl Flows {
         Self { ends }
     }
 
-    /// The role of item `index` in `flow`. If the batch holds one end only, the category tells: arrows lead from a task
-    /// on a host CPU to the stall that it causes, and from an exit to the irq that it injects. Where that is wrong the
-    /// reader finds an end without a start, and the arrow is missing.
+    /// The role of item `index` in `flow`. Most ids say themselves that an arrow arrives. For stalls the times tell, or, if the batch holds one end only, the category tells: arrows lead from a task
+    /// on a host CPU to the stall that it causes. Where that is wrong the reader finds an end without a start, and the
+    /// arrow is missing.
     pub(super) fn role(&self, flow: u64, index: usize, category: Category) -> Role {
+        if flow & ARRIVES != 0 {
+            // It may go on from here, which another batch knows.
+            return Role::Step;
+        }
         match self.ends.get(&flow) {
             Some(&((_, first), (_, last))) if first != last => match index {
                 index if index == first => Role::Start,
                 index if index == last => Role::Finish,
                 _ => Role::Step,
             },
-            _ if matches!(category, Category::OffCpu | Category::Irq) => Role::Finish,
+            _ if category == Category::OffCpu => Role::Finish,
             _ => Role::Start,
         }
     }
@@ -88,6 +95,6 @@ mod tests {
         assert_eq!(flows.role(7, 0, Category::Host), Role::Start);
         assert_eq!(flows.role(7, 0, Category::OffCpu), Role::Finish);
         assert_eq!(flows.role(7, 0, Category::Exit), Role::Start);
-        assert_eq!(flows.role(7, 0, Category::Irq), Role::Finish);
+        assert_eq!(flows.role(7 | ARRIVES, 0, Category::Exit), Role::Step);
     }
 }

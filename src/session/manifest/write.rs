@@ -84,6 +84,27 @@ pub(crate) fn vm_tables(offsets: impl IntoIterator<Item = (String, Vec<TscOffset
     toml::to_string(&text).unwrap_or_default()
 }
 
+/// The manifest of a recording that was just made: the host's copied tracefs in the directory `host` beside it, and the
+/// VMs that ran, as (name, process, threads in the order of vcpu_id).
+pub(crate) fn of_recording(
+    notes: String,
+    wall_clock: String,
+    host: &str,
+    vms: Vec<(String, Option<u32>, Vec<i32>)>,
+) -> String {
+    let vm =
+        |(name, pid, threads)| VmText { name: unplaced(name), pid, threads, offsets: Vec::new(), cntvoff: Vec::new() };
+    let text = Text {
+        notes: Some(notes),
+        wall_clock: Some(wall_clock),
+        files: vec![FileText { path: unplaced(host.to_owned()), role: FileRole::Host, vm: None }],
+        vms: vms.into_iter().map(vm).collect(),
+        ..Text::default()
+    };
+    // Names and numbers always fit TOML.
+    format!("{HEADING}\n{}", toml::to_string(&text).unwrap_or_default())
+}
+
 /// Nothing that is written has a place in a file yet.
 fn unplaced<T>(value: T) -> Spanned<T> {
     Spanned::new(0..0, value)

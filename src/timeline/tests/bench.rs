@@ -12,7 +12,7 @@ use crate::capture::Endian;
 use crate::capture::event_format::{EventFormat, FieldKind, FormatTable, PrintContext, Value};
 use crate::clock::rate::TscRate;
 use crate::time::HostTsc;
-use crate::timeline::drawing::{Arg, Batch, Correlation, FieldSource, Item, Shape, World};
+use crate::timeline::drawing::{ARRIVES, Arg, Batch, Correlation, FieldSource, Item, Shape, World};
 use crate::timeline::native::NativeShape;
 use crate::timeline::setup::{DrawOptions, Setup, StreamRole, VcpuSetup, VmSetup};
 use crate::timeline::{Outcome, Timeline};
@@ -68,8 +68,16 @@ pub(super) fn host_formats() -> FormatTable {
         format("kvm", 7, "kvm_inj_virq", &[("unsigned int vector", 4)], r#""IRQ 0x%x", REC->vector"#),
         format("irq", 8, "irq_handler_entry", &[("int irq", 4), ("__data_loc char[] name", 4)], "\"\""),
         format("irq", 9, "irq_handler_exit", &[("int irq", 4), ("int ret", 4)], "\"\""),
-        format("kvm", 11, "kvm_apic_accept_irq", &[("unsigned int apicid", 4), ("unsigned char vec", 1)], "\"\""),
+        format(
+            "kvm",
+            11,
+            "kvm_apic_accept_irq",
+            &[("unsigned int apicid", 4), ("unsigned short dm", 2), ("unsigned char vec", 1)],
+            "\"\"",
+        ),
         format("timer", 10, "timer_start", &[("void * timer", 8)], "\"\""),
+        format("kvm", 12, "kvm_eoi", &[("unsigned int apicid", 4), ("int vector", 4)], "\"\""),
+        format("kvm", 13, "kvm_mmio", &[("unsigned int type", 4)], "\"\""),
     ] {
         table.add(event).unwrap();
     }
@@ -124,7 +132,7 @@ pub(super) fn vcpu(number: u32, thread: Option<i32>) -> VcpuSetup {
 }
 
 pub(super) fn vm(name: &str, vcpus: Vec<VcpuSetup>) -> VmSetup {
-    VmSetup { name: name.into(), pid: Some(100), kernel: None, vcpus }
+    VmSetup { name: name.into(), pid: Some(100), kernel: None, threads: vec![100], vcpus }
 }
 
 /// Two host CPUs; VM a with threads 10 and 11, VM b with thread 20; all recorded.
@@ -320,7 +328,8 @@ fn show_item(world: &World, rows: &[String], batch: &Batch, item: &Item, out: &m
         let _ = write!(out, " ({})", args.join(", "));
     }
     for flow in &batch.flows[item.flows.start as usize..item.flows.end as usize] {
-        let _ = write!(out, " ~{flow}");
+        let arrives = if flow & ARRIVES == 0 { "" } else { ">" };
+        let _ = write!(out, " ~{arrives}{}", flow & !ARRIVES);
     }
     out.push('\n');
 }

@@ -186,7 +186,7 @@ fn a_host_with_vms_shows_its_functions_in_its_cpus() {
     bench.feed(
         "100 h0 sched_switch prev_pid=0 next_comm=qemu next_pid=10
          110 h0 funcgraph_entry pid=10 func=0x3000 depth=0
-         115 h0 sys_enter pid=10 id=16
+         115 h0 timer_start pid=10
          120 h0 print pid=10 buf=note
          130 h0 sched_switch prev_pid=10 prev_state=1 next_pid=0
          140 h1 sched_switch prev_pid=0 next_comm=qemu next_pid=10

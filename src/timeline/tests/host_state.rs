@@ -188,3 +188,77 @@ fn interrupts_nest_in_tasks_and_name_who_woke() {
     // The timer_start is not drawn beside VMs.
     assert_eq!((outcome.counts.written[0], outcome.counts.filtered[0]), (8, 1));
 }
+
+#[test]
+fn the_hosts_own_syscalls_and_work_are_drawn_and_go_on_after_a_switch() {
+    let mut setup = setup();
+    setup.sources[0] = setup.sources[1].clone();
+    let mut bench = Bench::new(setup);
+    bench.feed(
+        "100 h0 sched_switch prev_pid=0 next_comm=bash next_pid=5
+         110 h0 sys_enter pid=5 id=1
+         120 h0 sched_switch prev_pid=5 prev_state=0 next_comm=kworker/0:0 next_pid=7
+         130 h0 workqueue_execute_start pid=7 work=1 function=2
+         140 h0 workqueue_execute_end pid=7 work=1
+         150 h0 sched_switch prev_pid=7 prev_state=1 next_comm=bash next_pid=5
+         160 h0 sys_exit pid=5 id=1
+         170 h0 sys_enter pid=5 id=60
+         180 h0 sched_switch prev_pid=5 prev_state=0x20 next_pid=0
+         190 h0 sched_switch prev_pid=0 next_comm=new next_pid=5",
+    );
+    let (log, ..) = bench.finish();
+    let drawn: Vec<_> = log.lines().filter(|line| line.contains("Host CPU 0: ")).map(str::trim).collect();
+    assert_eq!(
+        drawn,
+        [
+            "100 Host CPU 0: + bash [5] [host]",
+            "110 Host CPU 0: + write [host]",
+            "120 Host CPU 0: -",
+            "120 Host CPU 0: -",
+            "120 Host CPU 0: + kworker/0:0 [7] [host]",
+            "130 Host CPU 0: + work 0x2 [host] (work=1 function=2)",
+            "140 Host CPU 0: -",
+            "150 Host CPU 0: -",
+            "150 Host CPU 0: + bash [5] [host]",
+            "150 Host CPU 0: + write [host] (continued true)",
+            "160 Host CPU 0: -",
+            "170 Host CPU 0: + exit [host]",
+            "180 Host CPU 0: -",
+            "180 Host CPU 0: -",
+            "190 Host CPU 0: + new [5] [host]",
+            "190 Host CPU 0: - (truncated true)",
+        ]
+    );
+}
+
+#[test]
+fn threads_of_a_vms_process_go_by_its_name() {
+    let mut setup = setup();
+    setup.vms[0].threads = vec![100, 101, 102];
+    setup.vms[1].pid = Some(200);
+    let mut bench = Bench::new(setup);
+    bench.feed(
+        "100 h0 sched_switch prev_pid=0 next_comm=qemu-system-x86 next_pid=100
+         110 h0 sched_switch prev_pid=100 next_comm=iothread next_pid=101
+         120 h0 sched_switch prev_pid=101 next_comm=worker next_pid=102
+         130 h0 sched_switch prev_pid=102 next_comm=vhost-200 next_pid=61
+         140 h0 sched_switch prev_pid=61 next_comm=vhost-300 next_pid=62
+         150 h0 sched_switch prev_pid=62 next_comm=kvm-pit/100 next_pid=63
+         160 h0 sched_switch prev_pid=63 next_comm=worker next_pid=64",
+    );
+    let (log, ..) = bench.finish();
+    let names: Vec<_> =
+        log.lines().filter_map(|line| line.split_once("Host CPU 0: + ")).map(|(_, name)| name).collect();
+    assert_eq!(
+        names,
+        [
+            "a qemu [100] [host]",
+            "a iothread [101] [host]",
+            "a worker [102] [host]",
+            "b vhost [61] [host]",
+            "vhost-300 [62] [host]",
+            "a kvm-pit [63] [host]",
+            "worker [64] [host]",
+        ]
+    );
+}

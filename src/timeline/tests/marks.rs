@@ -189,30 +189,21 @@ fn a_mark_that_is_open_at_the_end_is_truncated() {
 }
 
 #[test]
-fn interrupts_are_linked_to_the_exits_that_sent_them() {
+fn a_mark_says_which_vm_its_preemptor_belongs_to() {
     let mut setup = setup();
-    setup.options.flows = Flows::All;
+    setup.vms[0].threads = vec![100];
     let mut bench = Bench::new(setup);
     bench.feed(&us("1000 h0 kvm_entry pid=10
-         1001 h1 kvm_entry pid=11
          2000 h0 kvm_exit pid=10 exit_reason=1 isa=1
-         2001 h0 kvm_inj_virq pid=10 vector=0xec
-         2002 h0 kvm_apic_accept_irq pid=10 apicid=1 vec=0xfd
-         2003 h0 kvm_entry pid=10
-         2010 a0 hrtimer_expire_entry hrtimer=1
-         2020 a0 hrtimer_expire_exit hrtimer=1
-         2030 a0 hrtimer_expire_entry hrtimer=1
-         2040 a1 local_timer_entry vector=0xec
-         2050 a1 local_timer_exit vector=0xec
-         2060 a1 local_timer_entry vector=0xfd"));
+         2010 h0 sched_switch prev_pid=10 prev_state=0 next_comm=qemu next_pid=20
+         3010 h0 sched_switch prev_pid=20 prev_state=0 next_comm=qemu next_pid=10
+         3020 h0 sched_switch prev_pid=10 prev_state=0 next_comm=qemu-kvm next_pid=100
+         4020 h0 sched_switch prev_pid=100 prev_state=0 next_comm=qemu next_pid=10"));
     let (log, ..) = bench.finish();
-    let linked: Vec<_> = log.lines().filter(|line| line.contains('~')).map(str::trim).collect();
-    assert_eq!(
-        linked,
-        [
-            "2000000 Host state, a vCPU 0: + EXTERNAL_INTERRUPT [exit] (rip 0x0, info1 0x0, info2 0x0, cpu 0) ~1",
-            "2010000 VM a vCPU 0: + hrtimer 0x0 [irq] ~1",
-            "2060000 VM a vCPU 1: + irq local_timer [irq] ~1",
-        ]
+    let drawn = row(&log, "VM a vCPU 0");
+    assert!(drawn.contains("+ preempted by b vCPU 0 [off-cpu] #off-cpu (by b vCPU 0, by_vm b, cpu 0"), "{drawn}");
+    assert!(
+        drawn.contains("+ preempted by a qemu [100] [off-cpu] #off-cpu (by a qemu [100], by_vm a, cpu 0"),
+        "{drawn}"
     );
 }

@@ -1,5 +1,6 @@
 //! The timeline from its outside: events in, drawn items out.
 
+mod arrows;
 mod bench;
 mod checks;
 mod functions;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::bench::{Bench, payload, setup};
 use crate::time::HostTsc;
 use crate::timeline::drawing::{Category, Item, Shape, TrackKind};
+use crate::timeline::setup::Flows;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -19,7 +20,7 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
     let pid = prop_oneof![Just(0), Just(5), Just(6), Just(10), Just(11), Just(20)];
     let event =
-        (0..5_usize, 0..40_usize, pid.clone(), pid, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(8)]).prop_map(
+        (0..5_usize, 0..42_usize, pid.clone(), pid, 0..3_u8, prop_oneof![4 => Just(0_u8), 1 => Just(8)]).prop_map(
             |(stream, event, pid, other, number, flags)| Step::Event { stream, event, pid, other, number, flags },
         );
     let step = prop_oneof![
@@ -33,7 +34,9 @@ fn steps() -> impl Strategy<Value = Vec<(u64, Step)>> {
 
 /// Runs the steps; returns all items, the end of time and the sum of events.
 fn run(steps: &[(u64, Step)]) -> (Vec<Item>, u64, crate::timeline::Outcome, HashMap<u32, TrackKind>) {
-    let mut bench = Bench::new(setup());
+    let mut setup = setup();
+    setup.options.flows = Flows::All;
+    let mut bench = Bench::new(setup);
     let kinds = bench.timeline.world().tracks.iter().enumerate().map(|(i, track)| (i as u32, track.kind)).collect();
     let mut now = 1000;
     for (passed, step) in steps {
@@ -54,6 +57,8 @@ fn run(steps: &[(u64, Step)]) -> (Vec<Item>, u64, crate::timeline::Outcome, Hash
                     ("target_cpu", i32::from(number)),
                     ("dest_cpu", i32::from(number)),
                     ("vec", i32::from(number)),
+                    ("vector", i32::from(number)),
+                    ("type", i32::from(number)),
                     ("irq", i32::from(number)),
                     ("id", i32::from(number)),
                     ("func", other),
