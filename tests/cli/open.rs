@@ -135,3 +135,39 @@ fn convert_opens_what_it_wrote() {
     let done = kvm_timeline(["convert", &fixture("agent"), "-o", "-", "--format", "json", "--open"]);
     assert_eq!(done.code, 2);
 }
+
+#[test]
+fn the_rows_are_in_the_page() {
+    let scratch = Scratch::new();
+    let out = scratch.text("timeline.pftrace");
+    crate::run::succeeds(["convert", &fixture("agent"), "-o", &out]);
+    // A UI that is served here, fetching from the one port that Perfetto's UI may.
+    let ui = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_kvm-timeline"))
+        .args(["open", &out, "--no-browser", "--ui", &format!("http://127.0.0.1:{ui}")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut link = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut link).expect("a link");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/ui_rows.mjs");
+    let page = Command::new("node")
+        .args([script, &ui.to_string(), link.trim()])
+        .args(["VM a vCPU 0", "VM a vCPU 1", "Host CPU 1"])
+        .output();
+    let words = match &page {
+        Ok(output) if output.status.success() => {
+            // Whoever has fetched the trace needs no server any more.
+            assert_eq!(child.wait().expect("it ends").code(), Some(0));
+            return;
+        }
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => format!("node cannot be started: {error}"),
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    let missing = page.map_or(true, |output| output.status.code() == Some(77));
+    assert!(missing && std::env::var_os("CI").is_none(), "{link}{words}");
+    let _ = writeln!(std::io::stderr(), "SKIPPED the rows in Perfetto's UI: {}", words.trim());
+}
