@@ -101,3 +101,25 @@ fn chrome_json_has_the_same_slices() {
     assert!(a[1].len() > 50);
     assert_eq!(a[1], b[1]);
 }
+
+/// From the exit that injected a vector to the guest's handler, as three reports of `trace-cmd report` tell it. The
+/// capture does not tell its TSC's rate, so a cycle is shown as a nanosecond.
+#[test]
+fn an_interrupt_leads_from_its_injection_to_its_handler() {
+    // host.dat, CPU 1/KVM:203: 50981155996 kvm_exit EXIT_VINTR, 50981212272 kvm_inj_virq IRQ 0xfd, 50981257450 kvm_entry
+    let injected = ["50981155996", "50981257450", "vintr", "Host state, a vCPU 1"];
+    // guest-a.dat, CPU 1: 28068346625 reschedule_entry vector=253, 28068361766 reschedule_exit; the offset of debugfs
+    let guest = |tsc: u64| (tsc + 22_913_027_813).to_string();
+    let handler = [guest(28_068_346_625), guest(28_068_361_766), "irq reschedule".into(), "VM a vCPU 1".into()];
+    let scratch = Scratch::new();
+    let out = scratch.path("o.pftrace");
+    succeeds(["convert", &fixture("arrows"), "--flows", "all", "-o", &out.display().to_string()]);
+    let sql = "SELECT o.ts, o.ts + o.dur, o.name, ot.name, i.ts, i.ts + i.dur, i.name, it.name FROM flow f \
+               JOIN slice o ON f.slice_out = o.id JOIN slice i ON f.slice_in = i.id \
+               JOIN track ot ON o.track_id = ot.id JOIN track it ON i.track_id = it.id \
+               WHERE i.name LIKE 'irq %' AND it.name = 'VM a vCPU 1' AND o.name = 'vintr'";
+    let Some(answers) = queries(&out, &[sql]) else { return };
+    let found: Vec<&Vec<String>> = answers[0].iter().filter(|row| row[..4] == injected).collect();
+    let [only] = found.as_slice() else { panic!("{} arrows from this exit: {found:?}", found.len()) };
+    assert_eq!(only[4..], handler);
+}
