@@ -2,7 +2,7 @@
 
 use kvm_timeline::capture::event_format::FormatTable;
 
-use crate::container::Result;
+use super::container::Result;
 
 /// Where a repetition stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -179,7 +179,8 @@ impl Chunk {
         {
             self.edits.push(((payload + data) as u32, Edit::Cycles));
         }
-        self.edits.extend(rules.fields[usize::from(id)].iter().map(|&(offset, edit)| ((payload + offset) as u32, edit)));
+        self.edits
+            .extend(rules.fields[usize::from(id)].iter().map(|&(offset, edit)| ((payload + offset) as u32, edit)));
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::container::{Container, Result};
+use super::container::{Container, Result};
 
 /// Pages that are read at once where there is no compression: what the program reads as a chunk.
 const STEP: usize = 10;

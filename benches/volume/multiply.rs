@@ -14,8 +14,8 @@ use kvm_timeline::monitor::Monitor;
 use kvm_timeline::session::request::Request;
 use kvm_timeline::session::{Role, Session};
 
-use crate::container::{Buffer, Compression, Container, Cpu, Result, Section};
-use crate::edits::{Chunk, Place, Rules};
+use super::container::{Buffer, Compression, Container, Cpu, Result, Section};
+use super::edits::{Chunk, Place, Rules};
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -75,7 +75,8 @@ pub fn multiply(plan: &Plan) -> Result<Made> {
         .map(|input| {
             let path = &input.capture.path;
             let host = input.role == Role::Host;
-            read(path, host, &input.capture.formats, plan).map_err(|error| format!("{}: {error}", path.display()).into())
+            read(path, host, &input.capture.formats, plan)
+                .map_err(|error| format!("{}: {error}", path.display()).into())
         })
         .collect::<Result<Vec<Input>>>()?;
     let length = |input: &Input| {
@@ -329,8 +330,7 @@ impl Copy<'_> {
                 out.align(buffer.page)?;
                 let at = out.at;
                 let wanted = |place: &Place, chunk: &Chunk| !place.again || chunk.events > chunk.dropped;
-                let count: usize =
-                    places.iter().map(|place| chunks.iter().filter(|c| wanted(place, c)).count()).sum();
+                let count: usize = places.iter().map(|place| chunks.iter().filter(|c| wanted(place, c)).count()).sum();
                 if packed {
                     out.write(&u32::try_from(count)?.to_le_bytes())?;
                 }

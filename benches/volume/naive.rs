@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use crate::container::Result;
+use super::container::Result;
 
 /// A field's value as it stands in a message.
 enum Value<'a> {
