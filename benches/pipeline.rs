@@ -112,7 +112,8 @@ fn measure(path: PathBuf) {
     show("pass 2 without encoding", events, interpreted);
 
     for (name, format) in [("pass 2, Perfetto", Format::Perfetto), ("pass 2, Chrome JSON", Format::ChromeJson)] {
-        let options = ConvertOptions { format, compress: false, draw: DrawOptions::default() };
+        let options =
+            ConvertOptions { format, compress: false, draw: DrawOptions::default(), limits: Default::default() };
         let mut bytes = 0;
         let time = median(|| {
             bytes = 0;

@@ -12,7 +12,7 @@ use crate::export::{Format, gzip};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, run};
+use crate::pipeline::{Consumer, Limits, run};
 use crate::report::{
     EventReport, InputReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport, VmReport,
 };
@@ -32,6 +32,8 @@ pub struct ConvertOptions {
     pub compress: bool,
     /// What is drawn.
     pub draw: DrawOptions,
+    /// How much memory events may take on their way.
+    pub limits: Limits,
 }
 
 impl ConvertOptions {
@@ -57,6 +59,8 @@ impl ConvertOptions {
 
 /// Items per batch: large enough that interned strings weigh little, small enough to spread over threads.
 const BATCH_ITEMS: usize = 8192;
+/// Room for an encoded item; more is grown.
+const BYTES_PER_ITEM: usize = 48;
 
 struct Draw {
     timeline: Timeline,
@@ -104,6 +108,10 @@ impl Consumer for Draw {
             out.push(self.timeline.take_batch());
         }
     }
+
+    fn recycle(&mut self, batch: Batch) {
+        self.timeline.recycle(batch);
+    }
 }
 
 /// Converts what `selection` wants of a session; `write` gets the output's bytes in order.
@@ -127,20 +135,26 @@ pub fn convert(
     let exporter = options.format.exporter();
     let mut bytes = Vec::new();
     exporter.header(&world, &mut bytes);
-    let pack = |bytes: Vec<u8>| if options.compress { gzip::member(&bytes) } else { bytes };
-    write(&pack(bytes))?;
-    let encode = |number: u64, batch: Batch| {
-        let mut out = Vec::with_capacity(batch.items.len() * 40);
-        exporter.batch(&world, number, &batch, &mut out);
-        pack(out)
+    let pack = |bytes: &mut Vec<u8>| {
+        if options.compress {
+            *bytes = gzip::member(bytes);
+        }
+    };
+    pack(&mut bytes);
+    write(&bytes)?;
+    let encode = |number: u64, batch: &Batch, out: &mut Vec<u8>| {
+        out.reserve(batch.items.len() * BYTES_PER_ITEM);
+        exporter.batch(&world, number, batch, out);
+        pack(out);
     };
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, &mut draw, &encode, write, monitor)?;
+    let done = run(&lanes.lanes, options.limits, &mut draw, &encode, write, monitor)?;
     let outcome = draw.timeline.finish();
     let mut bytes = Vec::new();
     exporter.batch(&world, done.batches, &outcome.last, &mut bytes);
     exporter.footer(&world, &mut bytes);
-    write(&pack(bytes))?;
+    pack(&mut bytes);
+    write(&bytes)?;
     Ok(report(session, &lanes, &done.ledgers, &outcome))
 }
 
@@ -171,7 +185,7 @@ pub fn interpret<'a>(
         timeline.keep_durations();
     }
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, &mut draw, &|_, _| Vec::new(), &mut |_| Ok(()), monitor)?;
+    let done = run(&lanes.lanes, Limits::default(), &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
 }
 

@@ -11,7 +11,7 @@ use crate::convert::event_report;
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, run};
+use crate::pipeline::{Consumer, Limits, run};
 use crate::report::EventReport;
 use crate::selection::{Selection, machine};
 use crate::session::Session;
@@ -108,15 +108,16 @@ pub fn print(
     let sources: Vec<Source> = session.inputs.iter().map(source).collect();
     let running = vec![None; places.iter().map(|p| p.task + 1).max().unwrap_or(0)];
     let mut printer = Printer { session, places: &places, sources: &sources, running, batch: Batch::default() };
-    let encode = |_, batch: Batch| {
-        let mut out = Vec::with_capacity(batch.lines.len() * 128);
+    let encode = |_, batch: &Batch, out: &mut Vec<u8>| {
+        out.reserve(batch.lines.len() * 128);
         for line in &batch.lines {
-            show(line, &batch.bytes, &places, &sources, &mut out);
+            show(line, &batch.bytes, &places, &sources, out);
         }
-        out
     };
-    let done = run(&lanes.lanes, &mut printer, &encode, write, monitor)?;
-    write(&encode(done.batches, std::mem::take(&mut printer.batch)))?;
+    let done = run(&lanes.lanes, Limits::default(), &mut printer, &encode, write, monitor)?;
+    let mut last = Vec::new();
+    encode(done.batches, &printer.batch, &mut last);
+    write(&last)?;
     let printed: Vec<u64> = done.ledgers.iter().map(|l| l.passed).collect();
     Ok(event_report(session, &lanes, &done.ledgers, &printed, &[]))
 }

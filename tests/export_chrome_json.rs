@@ -172,7 +172,7 @@ fn arrows_lead_from_the_earlier_slice() {
             (event["ph"].as_str().unwrap(), event["ts"].as_f64().unwrap(), event["id"].as_str().unwrap(), &event["bp"])
         })
         .collect();
-    let id = "0xfeed000000000001";
+    let id = "0x7eed000000000001";
     assert_eq!(arrows, [("s", 2.0, id, &Value::Null), ("f", 2.1, id, &json!("e"))]);
 }
 

@@ -79,27 +79,45 @@ impl Table {
     fn parse(text: Vec<u8>) -> Self {
         let mut functions = Vec::new();
         let mut at = 0;
-        for line in text.split(|&b| b == b'\n') {
-            functions.extend(function(line, at));
-            at += line.len() + 1;
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            functions.extend(rest.get(..len).and_then(|line| function(line, at)));
+            at += len + 1;
         }
-        functions.sort_by_key(|f| f.address);
+        if !functions.is_sorted_by_key(|f| f.address) {
+            functions.sort_by_key(|f| f.address);
+        }
         functions.dedup_by_key(|f| f.address);
         Self { text, functions }
     }
 }
 
+/// A line that stands at `at` in the text.
+#[inline]
 fn function(line: &[u8], at: usize) -> Option<Function> {
-    let space = line.iter().position(|&b| b == b' ')?;
-    let mut address = 0_u64;
-    for &digit in &line[..space] {
-        address = address.checked_mul(16)?.checked_add(u64::from(char::from(digit).to_digit(16)?))?;
-    }
+    // Nearly all addresses have 16 digits.
+    let space = if line.get(16) == Some(&b' ') { 16 } else { line.iter().position(|&b| b == b' ')? };
     let [kind, b' ', name @ ..] = line.get(space + 1..)? else { return None };
-    let len = name.iter().position(|b| b.is_ascii_whitespace()).unwrap_or(name.len());
+    if !matches!(kind, b't' | b'T' | b'w' | b'W') {
+        return None;
+    }
+    let mut address = 0_u64;
+    for &byte in line.get(..space)? {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ => return None,
+        };
+        if address >> 60 != 0 {
+            return None;
+        }
+        address = address << 4 | u64::from(digit);
+    }
+    let len = memchr::memchr3(b' ', b'\t', b'\r', name).unwrap_or(name.len());
     let start = u32::try_from(at + space + 3).ok()?;
-    let code = matches!(kind, b't' | b'T' | b'w' | b'W');
-    (code && address != 0 && len > 0).then_some(Function { address, name: (start, start + len as u32) })
+    let end = start.checked_add(u32::try_from(len).ok()?)?;
+    (address != 0 && len > 0).then_some(Function { address, name: (start, end) })
 }
 
 #[cfg(test)]

@@ -62,13 +62,16 @@ impl ChunkSource for RawPages {
     }
 
     fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()> {
+        // What stands in the buffer already is overwritten: zeroing it would cost as much as reading.
+        let mut data = std::mem::take(&mut chunk.data);
         chunk.clear();
         let size = self.chunk_size();
         let skip = (index as u64).saturating_mul(size as u64);
         let left = self.len.saturating_sub(skip).min(size as u64) as usize;
         let offset = self.offset.saturating_add(skip);
-        chunk.data.resize(left, 0);
-        self.file.read(&mut chunk.data, offset)?;
+        data.resize(left, 0);
+        self.file.read(&mut data, offset)?;
+        chunk.data = data;
         walk(&self.layout, &self.file.ids, Origin { cpu: self.cpu, offset, compressed: false }, chunk);
         Ok(())
     }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::Exit;
 use super::filters::FilterArgs;
-use super::inputs::{InputArgs, report_inputs, say};
+use super::inputs::{InputArgs, report_inputs, say, size};
 use super::open::OpenArgs;
 use super::output::{Output, json, write_all};
 use super::progress::Progress;
@@ -14,6 +14,7 @@ use crate::convert::{ConvertOptions, convert};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::Format;
 use crate::filter::nanoseconds;
+use crate::pipeline::Limits;
 use crate::selection::Span;
 use crate::timeline::setup::{DrawOptions, Flows, Group, Layers, NativeEvents};
 
@@ -46,6 +47,9 @@ pub(super) struct Args {
     /// its events.
     #[arg(long, value_enum, value_name = "LAYER", value_delimiter = ',', default_values_t = [LayerArg::Overlay])]
     layers: Vec<LayerArg>,
+    /// Use about this much memory at most, such as 64M; what is set aside for each thread comes on top [default: 64M].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_memory: Option<u64>,
     /// Whether each VM is a group around its vCPU rows; auto: with more than 50 vCPUs.
     #[arg(long, value_enum, default_value_t = GroupArg::Auto)]
     group: GroupArg,
@@ -169,6 +173,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
             layers: args.layers(),
             ..DrawOptions::default()
         },
+        limits: args.max_memory.map_or_else(Limits::default, Limits::of_process),
     };
     options.check()?;
     if args.open && args.output == Path::new("-") {

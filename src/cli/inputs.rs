@@ -43,7 +43,7 @@ pub(super) struct InputArgs {
 }
 
 /// `500M`, `64G`, or bytes.
-fn size(text: &str) -> std::result::Result<u64, String> {
+pub(super) fn size(text: &str) -> std::result::Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let scale = match unit.to_ascii_uppercase().as_str() {

@@ -7,7 +7,7 @@ use crate::clock::scaling::HostRange;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::pipeline::lanes::lanes;
-use crate::pipeline::{Consumer, run};
+use crate::pipeline::{Consumer, Limits, run};
 use crate::selection::{Selection, machine};
 use crate::session::Session;
 use crate::time::HostTsc;
@@ -71,7 +71,7 @@ pub(super) fn windows(
         reach.collect()
     });
     let mut windows = Windows { rate: session.rate.rate, range, reach: reach.collect(), found: Vec::new() };
-    run(&lanes.lanes, &mut windows, &|_, ()| Vec::new(), &mut |_| Ok(()), monitor)?;
+    run(&lanes.lanes, Limits::default(), &mut windows, &|_, (), _| {}, &mut |_| Ok(()), monitor)?;
     let found = crate::session::runs::join_spans(windows.found);
     if found.is_empty() {
         let names: Vec<&str> = around.iter().map(|a| a.pattern.text()).collect();

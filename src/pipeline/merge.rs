@@ -28,13 +28,15 @@ pub(super) struct Merge {
     queues: Vec<Queue>,
     done: Vec<Chunk>,
     now: HostTsc,
+    /// Events since the consumer was asked for finished batches.
+    since: u32,
 }
 
 impl Merge {
     /// `chunks` holds how many chunks each lane will get.
     pub(super) fn new(chunks: impl Iterator<Item = usize>) -> Self {
         let queues = chunks.map(|coming| Queue { coming, ..Queue::default() }).collect();
-        Self { queues, done: Vec::new(), now: HostTsc::MIN }
+        Self { queues, done: Vec::new(), now: HostTsc::MIN, since: 0 }
     }
 
     /// Appends chunks that were decoded; per lane in stream order.
@@ -54,7 +56,6 @@ impl Merge {
                 heap.push(Reverse((ts, lane)));
             }
         }
-        let mut since = 0;
         while let Some(Reverse((ts, lane))) = heap.pop() {
             if ts >= horizon && horizon != HostTsc::MAX {
                 break;
@@ -66,9 +67,9 @@ impl Merge {
                 && (ts < horizon || horizon == HostTsc::MAX)
             {
                 self.emit(lane, ts, consumer);
-                since += 1;
-                if since == TAKE_EVERY {
-                    since = 0;
+                self.since += 1;
+                if self.since == TAKE_EVERY {
+                    self.since = 0;
                     consumer.take(out);
                 }
                 head = self.head(lane, consumer);
@@ -77,7 +78,6 @@ impl Merge {
                 heap.push(Reverse((ts, lane)));
             }
         }
-        consumer.take(out);
     }
 
     /// The time of the lane's next event; drops chunks that are used up.

@@ -1,8 +1,8 @@
 //! Pass 2: every chunk is decoded once, merged in host-time order, interpreted and encoded.
 //!
 //! Three stages overlap. While group `n` of chunks is interpreted, which must be sequential, group `n + 1` is decoded
-//! and group `n - 1` is encoded on whatever threads are free. Groups are cut by chunk count alone, so the output is
-//! the same for any number of threads, and memory is bounded by three groups.
+//! and group `n - 1` is encoded on whatever threads are free. Groups are cut by counts alone and batches by events, so
+//! the output is the same for any number of threads and any size of groups, and memory is bounded by three groups.
 
 pub mod lane;
 pub mod lanes;
@@ -20,6 +20,50 @@ use merge::Merge;
 /// Chunks per group. With the usual chunk of ten 4 KiB sub-buffers a group is about a megabyte and 25,000 events:
 /// large enough that the three stages rarely wait for each other, small enough for the caches.
 const GROUP: usize = 24;
+/// What an event is taken to need while it is decoded: its payload and its place. For chunks of unusual size.
+const EVENT_BYTES: u64 = 96;
+/// Groups that are in memory at a time, and what they are turned into.
+const STAGES: u64 = 4;
+
+/// How much memory pass 2 may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For events on their way, in bytes. A chunk that needs more than its share is still read: it is decoded whole.
+    pub memory: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 32 << 20 }
+    }
+}
+
+/// What a process needs besides events on their way: the program, formats, symbols, places of chunks.
+const BESIDES: u64 = 32 << 20;
+
+impl Limits {
+    /// For a process that is to use `bytes` in all.
+    pub fn of_process(bytes: u64) -> Self {
+        Self { memory: bytes.saturating_sub(BESIDES).max(1 << 20) }
+    }
+
+    /// Cuts the schedule into groups.
+    fn groups<'a>(self, lanes: &[Lane<'_>], plan: &'a [Scheduled]) -> Vec<&'a [Scheduled]> {
+        let events = self.memory / STAGES / EVENT_BYTES;
+        let mut groups = Vec::new();
+        let (mut from, mut held) = (0, 0);
+        for (at, s) in plan.iter().enumerate() {
+            let records = u64::from(lanes[s.lane as usize].chunks[s.at].records);
+            if at > from && (at - from >= GROUP || held + records > events) {
+                groups.push(&plan[from..at]);
+                (from, held) = (at, 0);
+            }
+            held += records;
+        }
+        groups.extend((from < plan.len()).then(|| &plan[from..]));
+        groups
+    }
+}
 
 /// What is done with the merged events.
 pub trait Consumer: Send {
@@ -37,7 +81,13 @@ pub trait Consumer: Send {
 
     /// Moves finished batches into `out`. Called after every few thousand events.
     fn take(&mut self, out: &mut Vec<Self::Batch>);
+
+    /// Gets a batch back that has been encoded, for its memory.
+    fn recycle(&mut self, _batch: Self::Batch) {}
 }
+
+/// Appends a batch, of which this is the number, as bytes.
+pub type Encode<'a, B> = dyn Fn(u64, &B, &mut Vec<u8>) + Sync + 'a;
 
 /// Where encoded bytes go, in order.
 pub type Write<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
@@ -57,13 +107,14 @@ pub struct Done {
 /// [`crate::error::ErrorKind::Interrupted`] when the monitor says so.
 pub fn run<C: Consumer>(
     lanes: &[Lane<'_>],
+    limits: Limits,
     consumer: &mut C,
-    encode: &(dyn Fn(u64, C::Batch) -> Vec<u8> + Sync),
+    encode: &Encode<'_, C::Batch>,
     write: &mut Write<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<Done> {
     let plan = schedule(lanes);
-    let groups: Vec<&[Scheduled]> = plan.chunks(GROUP).collect();
+    let groups = limits.groups(lanes, &plan);
     let mut ledgers: Vec<Ledger> = lanes.iter().map(Ledger::of_skipped).collect();
     let mut merge = Merge::new(lanes.iter().map(|l| l.chunks.len()));
     let mut free: Vec<Chunk> = Vec::new();
@@ -71,7 +122,8 @@ pub fn run<C: Consumer>(
         Some(group) => decode(lanes, group, &mut free, monitor)?,
         None => Vec::new(),
     };
-    let mut batches: Vec<(u64, C::Batch)> = Vec::new();
+    let mut batches: Vec<Work<C::Batch>> = Vec::new();
+    let mut buffers: Vec<Vec<u8>> = Vec::new();
     let mut number = 0;
     for n in 0..groups.len() {
         monitor.check()?;
@@ -90,18 +142,15 @@ pub fn run<C: Consumer>(
                 merge.run(horizon, consumer, &mut out);
                 out
             },
-            || {
-                rayon::join(
-                    || -> Vec<Vec<u8>> { encoding.into_par_iter().map(|(i, batch)| encode(i, batch)).collect() },
-                    || decode(lanes, next, &mut spare, monitor),
-                )
-            },
+            || rayon::join(|| encode_all(encoding, encode), || decode(lanes, next, &mut spare, monitor)),
         );
-        for bytes in encoded {
-            write(&bytes)?;
+        for done in encoded {
+            write(&done.bytes)?;
+            buffers.push(done.bytes);
+            consumer.recycle(done.batch);
         }
         for batch in interpreted {
-            batches.push((number, batch));
+            batches.push(Work { number, batch, bytes: buffers.pop().unwrap_or_default() });
             number += 1;
         }
         ready = decoded?;
@@ -111,14 +160,29 @@ pub fn run<C: Consumer>(
     let mut out = Vec::new();
     merge.finish(consumer, &mut out);
     for batch in out {
-        batches.push((number, batch));
+        batches.push(Work { number, batch, bytes: buffers.pop().unwrap_or_default() });
         number += 1;
     }
-    let encoded: Vec<Vec<u8>> = batches.into_par_iter().map(|(i, batch)| encode(i, batch)).collect();
-    for bytes in encoded {
-        write(&bytes)?;
+    for done in encode_all(batches, encode) {
+        write(&done.bytes)?;
     }
     Ok(Done { ledgers, batches: number })
+}
+
+/// A batch with room for its bytes.
+struct Work<B> {
+    number: u64,
+    batch: B,
+    bytes: Vec<u8>,
+}
+
+fn encode_all<B: Send>(work: Vec<Work<B>>, encode: &Encode<'_, B>) -> Vec<Work<B>> {
+    let one = |mut work: Work<B>| {
+        work.bytes.clear();
+        encode(work.number, &work.batch, &mut work.bytes);
+        work
+    };
+    work.into_par_iter().map(one).collect()
 }
 
 /// A chunk in the order in which chunks are needed.

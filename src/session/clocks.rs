@@ -203,11 +203,8 @@ impl Pairing {
     }
 
     fn infer_offsets(&mut self, side: &HostSide<'_>, guest: &Guest<'_>, monitor: &Monitor<'_>) -> Result<()> {
-        let samples = sample(guest.capture, guest.survey, INFER_CHUNKS, |cpu| self.vcpu_of_cpu(cpu).is_some())?;
-        let missing: Vec<&StreamSample> = samples
-            .iter()
-            .filter(|s| self.vcpu_of_cpu(s.cpu).is_some_and(|v| self.vcpus[v].history.segments.is_empty()))
-            .collect();
+        let unknown = |cpu| self.vcpu_of_cpu(cpu).is_some_and(|v| self.vcpus[v].history.segments.is_empty());
+        let missing: Vec<StreamSample> = sample(guest.capture, guest.survey, INFER_CHUNKS, unknown)?;
         if missing.is_empty() {
             return Ok(());
         }

@@ -19,7 +19,7 @@ pub(super) struct Canvas {
 }
 
 /// Batches whose memory is kept for later.
-const MAX_SPARE: usize = 4;
+const MAX_SPARE: usize = 8;
 
 /// Beyond this many bytes of payload a batch draws items without their fields, so that its ranges stay within 32 bits.
 const MAX_BYTES: usize = 1 << 31;

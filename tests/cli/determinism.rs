@@ -1,4 +1,4 @@
-//! The same bytes for any number of threads.
+//! The same bytes for any number of threads, and any amount of memory.
 
 use crate::run::{Scratch, fixture, succeeds};
 
@@ -21,6 +21,25 @@ fn same_for_all_thread_counts(capture: &str, name: &str, options: &[&str]) {
 #[test]
 fn perfetto() {
     same_for_all_thread_counts("unstable", "o.pftrace", &[]);
+}
+
+#[test]
+fn all_arrows() {
+    same_for_all_thread_counts("arrows", "o.pftrace", &["--flows", "all"]);
+}
+
+#[test]
+fn less_memory() {
+    let scratch = Scratch::new();
+    let bytes = |memory: &str| {
+        let out = scratch.text("o.pftrace");
+        succeeds(["convert", &fixture("agent"), "--span", "all", "--max-memory", memory, "-o", &out]);
+        std::fs::read(out).expect("an output")
+    };
+    let usual = bytes("64M");
+    assert!(usual.len() > 1_000_000);
+    // A single chunk at a time.
+    assert!(bytes("1M") == usual);
 }
 
 #[test]

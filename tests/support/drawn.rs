@@ -6,8 +6,8 @@ use kvm_timeline::capture::Endian;
 use kvm_timeline::capture::event_format::{EventFormat, FormatTable};
 use kvm_timeline::time::TraceNs;
 use kvm_timeline::timeline::drawing::{
-    Arg, Batch, Category, Correlation, Exporter, FieldSource, Item, Owner, Shape, StringId, Track, TrackId, TrackKind,
-    VmInfo, World,
+    ARRIVES, Arg, Batch, Category, Correlation, Exporter, FieldSource, Item, Owner, Shape, StringId, Track, TrackId,
+    TrackKind, VmInfo, World,
 };
 
 pub const START: u64 = 4_300_000_000_123_456;
@@ -165,10 +165,10 @@ pub fn story() -> [Batch; 2] {
     a.item(2_500, COUNTER, Shape::Counter(1.25), Category::None, "");
     a.begin(2_000, STATE, Category::OffCpu, "preempted");
     a.batch.items.last_mut().expect("an item").correlation = Correlation::OffCpu;
-    a.flow(0xfeed_0000_0000_0001);
+    a.flow(0x7eed_0000_0000_0001);
     a.end(2_999, STATE);
     a.begin(2_100, HOST_CPU, Category::Host, "backup-daemon [812]");
-    a.flow(0xfeed_0000_0000_0001);
+    a.flow(0x7eed_0000_0000_0001);
     a.end(2_950, HOST_CPU);
     a.begin(0, OFFSET, Category::Offset, "offset -33610754878");
 
@@ -261,7 +261,9 @@ pub fn said(batch: &Batch) -> Vec<Said> {
             flows: if counter {
                 Vec::new()
             } else {
-                batch.flows[item.flows.start as usize..item.flows.end as usize].to_vec()
+                let flows = &batch.flows[item.flows.start as usize..item.flows.end as usize];
+                // Which end of the arrow an item is, the mark says; the id is without it.
+                flows.iter().map(|flow| flow & !ARRIVES).collect()
             },
         }
     };

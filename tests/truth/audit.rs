@@ -153,7 +153,12 @@ impl Recorded {
 /// Converts into nothing; the account must be closed.
 pub(crate) fn account(session: &Session) -> Report {
     let mut bytes = 0;
-    let options = ConvertOptions { format: Format::Perfetto, compress: false, draw: DrawOptions::default() };
+    let options = ConvertOptions {
+        format: Format::Perfetto,
+        compress: false,
+        draw: DrawOptions::default(),
+        limits: Default::default(),
+    };
     let mut write = |out: &[u8]| {
         bytes += out.len();
         Ok(())

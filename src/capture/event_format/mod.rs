@@ -98,7 +98,8 @@ pub struct EventFormat {
     program: Box<print::Program>,
     special: special::Special,
     /// Index of `common_pid`.
-    pid: Option<usize>,
+    pid: Option<u16>,
+    printed_from: u16,
 }
 
 impl EventFormat {
@@ -118,8 +119,13 @@ impl EventFormat {
     /// The thread that recorded the event (`common_pid`).
     #[inline]
     pub fn pid(&self, payload: &[u8], endian: Endian) -> Option<i32> {
-        let field = self.common.get(self.pid?)?;
+        let field = self.common.get(usize::from(self.pid?))?;
         field.number(payload, endian).map(|pid| pid as i32)
+    }
+
+    /// From which byte on a record tells how it is rendered: two that are equal from there look alike.
+    pub fn printed_from(&self) -> usize {
+        usize::from(self.printed_from)
     }
 
     /// The symbolic name that the print format gives the value of `field` in this record (`__print_symbolic`), as for

@@ -59,9 +59,12 @@ pub(super) fn parse(system: &str, text: &str) -> Result<EventFormat> {
     let long = long_size(decls.iter().flatten());
     let [common, fields] = decls.map(|list| list.iter().map(|decl| decl.field(long)).collect::<Vec<_>>());
     let program = Box::new(Program::compile(print.unwrap_or_default().trim(), &common, &fields, long));
-    let pid = common.iter().position(|field| &*field.name == "common_pid");
+    let pid = (0..).zip(&common).find(|(_, field)| &*field.name == "common_pid").map(|(index, _)| index);
     let special = Special::of(system, name, &fields);
-    Ok(EventFormat { id, system: system.into(), name: name.into(), common, fields, program, special, pid })
+    let own = common.iter().map(|field| field.offset.saturating_add(field.size)).max().unwrap_or(0);
+    let printed_from = if print.unwrap_or_default().contains("common_") { 0 } else { own };
+    let (system, name) = (system.into(), name.into());
+    Ok(EventFormat { id, system, name, common, fields, program, special, pid, printed_from })
 }
 
 const HINT: &str = "the file should be a copy of events/SYSTEM/EVENT/format; record again, or leave this event out";

@@ -105,9 +105,12 @@ impl ChunkSource for CompressedPages {
     fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()> {
         chunk.clear();
         let Some(&Entry { offset, packed, unpacked }) = self.entries.get(index) else { return Ok(()) };
-        chunk.scratch.resize(packed as usize, 0);
-        self.file.read(&mut chunk.scratch, offset)?;
-        if let Err(error) = self.compression.unpack(&chunk.scratch, unpacked as usize, &mut chunk.data) {
+        // Only ever grown, as growing means zeroing.
+        let length = chunk.scratch.len().max(packed as usize);
+        chunk.scratch.resize(length, 0);
+        let scratch = chunk.scratch.get_mut(..packed as usize).unwrap_or_default();
+        self.file.read(scratch, offset)?;
+        if let Err(error) = self.compression.unpack(scratch, unpacked as usize, &mut chunk.data) {
             chunk.data.clear();
             chunk.damaged = (unpacked as usize).div_ceil(self.layout.sub_buffer).max(1) as u64;
             chunk.damage.push(format!("CPU {}, chunk at byte {offset:#x}: {error}", self.cpu));

@@ -48,23 +48,18 @@ impl Compression {
         out.reserve(size);
         let written = match self {
             Self::None => Err("the file says that it is not compressed".to_owned()),
+            // Into the vector's spare room, which is at least `size`: nothing is zeroed first.
             Self::Zstd => {
-                // Into a slice: a vector's spare room may be larger than `size`.
-                out.resize(size, 0);
-                ZSTD.with_borrow_mut(|context| context.decompress_to_buffer(packed, out.as_mut_slice()))
-                    .map_err(|error| error.to_string())
+                ZSTD.with_borrow_mut(|context| context.decompress_to_buffer(packed, out)).map_err(|e| e.to_string())
             }
-            Self::Zlib => {
-                out.resize(size, 0);
-                ZLIB.with_borrow_mut(|context| {
-                    context.reset(true);
-                    match context.decompress(packed, out, flate2::FlushDecompress::Finish) {
-                        Ok(flate2::Status::StreamEnd) => Ok(context.total_out() as usize),
-                        Ok(_) => Err(format!("the stream does not end after {} bytes", context.total_out())),
-                        Err(error) => Err(error.to_string()),
-                    }
-                })
-            }
+            Self::Zlib => ZLIB.with_borrow_mut(|context| {
+                context.reset(true);
+                match context.decompress_vec(packed, out, flate2::FlushDecompress::Finish) {
+                    Ok(flate2::Status::StreamEnd) => Ok(context.total_out() as usize),
+                    Ok(_) => Err(format!("the stream does not end after {} bytes", context.total_out())),
+                    Err(error) => Err(error.to_string()),
+                }
+            }),
         };
         match written {
             Ok(written) if written == size => Ok(()),

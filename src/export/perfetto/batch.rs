@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::intern::{Lookup, Recent, Table};
+use super::intern::{Lookup, Recent, Renderings, Seen, Table};
 use super::proto::clock_snapshot::Clocks;
 use super::proto::trace_packet::SequenceFlags;
 use super::proto::track_event::Type;
@@ -41,6 +41,7 @@ pub(super) fn write(world: &World, batch: &Batch, out: &mut Vec<u8>) {
         keys: Table::new(strings),
         texts: Table::new(strings),
         recent: Recent::new(),
+        renderings: Renderings::new(),
         last_name: 0,
         last_key: 0,
         last_text: 0,
@@ -111,6 +112,7 @@ struct Encoder<'a> {
     /// Texts of the batch's strings and of `recent` share a number space.
     texts: Table,
     recent: Recent,
+    renderings: Renderings<'a>,
     last_name: u32,
     last_key: u32,
     last_text: u32,
@@ -218,13 +220,19 @@ impl<'a> Encoder<'a> {
             Arg::Name(key, text) => self.keyed(key, |encoder, key| encoder.name(key, text)),
             Arg::Text(key, ref range) => self.keyed(key, |encoder, key| encoder.text(key, slice(&batch.bytes, range))),
             Arg::Fields { source, event, ref payload } => self.fields(source, event, slice(&batch.bytes, payload)),
-            Arg::Rendered { key, source, event, ref payload } => {
-                let source = self.world.sources.get(usize::from(source));
+            Arg::Rendered { key, source: index, event, ref payload } => {
+                let source = self.world.sources.get(usize::from(index));
                 let Some((source, format)) = source.and_then(|s| Some((s, s.formats.get(event)?))) else { return };
+                let record = slice(&batch.bytes, payload);
+                let own = record.get(format.printed_from()..).unwrap_or(record);
+                let seen = self.renderings.see(index, event, own);
+                if let Seen::Rendered(iid) = seen {
+                    return self.keyed(key, |encoder, key| encoder.annotation(key, |out| wire::uint(out, 17, iid)));
+                }
                 let mut rendered = std::mem::take(&mut self.scratch);
                 rendered.clear();
-                format.render(slice(&batch.bytes, payload), source.endian, &source.context(), &mut rendered);
-                self.keyed(key, |encoder, key| encoder.text(key, &rendered));
+                format.render(record, source.endian, &source.context(), &mut rendered);
+                self.keyed(key, |encoder, key| encoder.rendering(key, &seen, &rendered));
                 self.scratch = rendered;
             }
         }
@@ -280,6 +288,20 @@ impl<'a> Encoder<'a> {
 
     fn text(&mut self, key: u64, text: &[u8]) {
         let lookup = self.recent.text(text, &mut self.last_text);
+        self.looked_up(key, lookup, text);
+    }
+
+    fn rendering(&mut self, key: u64, seen: &Seen, text: &[u8]) {
+        let mut lookup = self.recent.text(text, &mut self.last_text);
+        if let Seen::Again(index) = *seen {
+            if lookup == Lookup::Inline {
+                self.last_text += 1;
+                lookup = Lookup::New(self.last_text.into());
+            }
+            if let Lookup::Known(iid) | Lookup::New(iid) = lookup {
+                self.renderings.number(index, iid);
+            }
+        }
         self.looked_up(key, lookup, text);
     }
 

@@ -127,6 +127,84 @@ impl Recent {
     }
 }
 
+/// The most bytes of a record that [`Renderings`] compares.
+const MAX_RECORD: usize = 96;
+
+/// Records that came by lately: the same one again need not be rendered. Direct-mapped as [`Recent`].
+pub(super) struct Renderings<'a> {
+    slots: Vec<Option<Rendering<'a>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Rendering<'a> {
+    source: u16,
+    event: u16,
+    record: &'a [u8],
+    /// 0 after the first time.
+    iid: u32,
+}
+
+/// What is known of a record's rendering.
+pub(super) enum Seen {
+    /// It has this number.
+    Rendered(u64),
+    /// It came by before: its rendering is worth a number, which goes here.
+    Again(usize),
+    /// It is new, or too long to compare.
+    No,
+}
+
+impl<'a> Renderings<'a> {
+    pub(super) const fn new() -> Self {
+        Self { slots: Vec::new() }
+    }
+
+    fn slot(source: u16, event: u16, record: &[u8]) -> usize {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut mixed = u64::from(source) << 16 | u64::from(event);
+        let (words, rest) = record.as_chunks();
+        for word in words {
+            mixed = (mixed.rotate_left(26) ^ u64::from_le_bytes(*word)).wrapping_mul(FACTOR);
+        }
+        for byte in rest {
+            mixed = (mixed.rotate_left(26) ^ u64::from(*byte)).wrapping_mul(FACTOR);
+        }
+        (mixed >> (64 - SLOTS.trailing_zeros())) as usize
+    }
+
+    /// Looks a record up, and remembers it.
+    #[inline]
+    pub(super) fn see(&mut self, source: u16, event: u16, record: &'a [u8]) -> Seen {
+        if record.len() > MAX_RECORD {
+            return Seen::No;
+        }
+        if self.slots.is_empty() {
+            self.slots.resize(SLOTS, None);
+        }
+        let index = Self::slot(source, event, record);
+        let Some(slot) = self.slots.get_mut(index) else { return Seen::No };
+        match *slot {
+            Some(known) if known.source == source && known.event == event && known.record == record => {
+                match known.iid {
+                    0 => Seen::Again(index),
+                    iid => Seen::Rendered(u64::from(iid)),
+                }
+            }
+            _ => {
+                *slot = Some(Rendering { source, event, record, iid: 0 });
+                Seen::No
+            }
+        }
+    }
+
+    /// Gives the rendering of a record that came by again its number.
+    pub(super) fn number(&mut self, index: usize, iid: u64) {
+        if let Some(Some(known)) = self.slots.get_mut(index) {
+            known.iid = iid as u32;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

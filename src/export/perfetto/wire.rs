@@ -14,11 +14,20 @@ const FIXED64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
 
 /// Appends `value` in groups of 7 bits, lowest first.
-#[inline]
-pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
+#[inline(always)]
+pub(crate) fn varint(out: &mut Vec<u8>, value: u64) {
     if value < 0x80 {
         out.push(value as u8);
-        return;
+    } else {
+        varint_long(out, value);
+    }
+}
+
+/// Two bytes and more. All ten are appended and the rest cut off: a copy of a fixed length is no call.
+#[inline(never)]
+fn varint_long(out: &mut Vec<u8>, mut value: u64) {
+    if value < 0x4000 {
+        return out.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
     }
     let mut bytes = [0; 10];
     let mut len = 0;
@@ -31,12 +40,22 @@ pub(crate) fn varint(out: &mut Vec<u8>, mut value: u64) {
         *byte = value as u8 | 0x80;
         value >>= 7;
     }
-    out.extend_from_slice(&bytes[..len]);
+    let end = out.len() + len;
+    out.extend_from_slice(&bytes);
+    out.truncate(end);
 }
 
-#[inline]
+/// Field numbers are constants, and so is what this appends.
+#[inline(always)]
 fn tag(out: &mut Vec<u8>, field: u32, wire_type: u32) {
-    varint(out, u64::from(field << 3 | wire_type));
+    let value = field << 3 | wire_type;
+    if value < 0x80 {
+        out.push(value as u8);
+    } else if value < 0x4000 {
+        out.extend_from_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
+    } else {
+        varint_long(out, u64::from(value));
+    }
 }
 
 /// A `uint64`, `uint32`, `bool` or enum field.
