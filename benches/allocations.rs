@@ -88,7 +88,7 @@ fn count(name: &str, format: Format, path: &PathBuf, before: Option<(u64, u64)>)
     let opened = CALLS.load(Relaxed) - start;
     let events: u64 = session.inputs.iter().map(|i| i.survey.events()).sum();
     let all = Selection::all(&session, Span::All);
-    let options = ConvertOptions { format, compress: false, draw: DrawOptions::default() };
+    let options = ConvertOptions { format, compress: false, draw: DrawOptions::default(), limits: Default::default() };
     let start = CALLS.load(Relaxed);
     convert(&session, &all, &options, &mut |_| Ok(()), &monitor).expect("readable");
     let converted = CALLS.load(Relaxed) - start;
