@@ -1,5 +1,5 @@
-//! Events per second of each stage, on a real capture: read and decode, map to host time, interpret, encode, and all
-//! of it as `convert` does it.
+//! Events per second of each stage, on a real capture: read, unpack and walk its pages, decode fields, map to host
+//! time, interpret, encode, and all of it as `convert` does it.
 //!
 //! `cargo bench --bench pipeline [CAPTURE]`; without a path `fixtures/two-vm`. Each figure is the median of five runs on
 //! one thread.
@@ -10,7 +10,8 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use kvm_timeline::capture::{Chunk, Record};
+use kvm_timeline::capture::ring_buffer::{EventIds, Origin, PageLayout, walk};
+use kvm_timeline::capture::{Chunk, Endian, Record};
 use kvm_timeline::clock::stamps::MapStamps;
 use kvm_timeline::convert::{ConvertOptions, convert, interpret};
 use kvm_timeline::export::Format;
@@ -74,6 +75,8 @@ fn measure(path: PathBuf) {
     });
     show("read, unpack, decode", events, decode);
 
+    rooms_of_capture(&session, events);
+
     let mut guests: Vec<(usize, Vec<Record>)> = Vec::new();
     for (index, stream) in session.streams.iter().enumerate() {
         let source = &session.inputs[stream.input].capture.buffers[stream.buffer].streams[stream.stream].source;
@@ -124,5 +127,47 @@ fn measure(path: PathBuf) {
         });
         show(name, events, time);
         println!("{:<28} {:>6}.{} bytes/event", "", bytes / events, bytes * 10 / events % 10);
+    }
+}
+
+/// Pages that are in memory already, walked; and every field of every record, decoded.
+fn rooms_of_capture(session: &Session, events: u64) {
+    // What 64-bit x86 kernels have.
+    let layout = PageLayout { endian: Endian::Little, long_size: 8, data_offset: 16, sub_buffer: 4096 };
+    let (mut walking, mut decoding) = ([Duration::ZERO; RUNS], [Duration::ZERO; RUNS]);
+    let mut chunk = Chunk::default();
+    for input in &session.inputs {
+        let formats = &input.capture.formats;
+        let ids = EventIds::new(formats);
+        for stream in input.capture.buffers.iter().flat_map(|b| &b.streams) {
+            let origin = Origin { cpu: stream.cpu, offset: 0, compressed: false };
+            for index in 0..stream.source.chunks() {
+                chunk.clear();
+                stream.source.read(index, &mut chunk).expect("readable");
+                let records = chunk.records.len();
+                for time in &mut walking {
+                    chunk.records.clear();
+                    chunk.lost.clear();
+                    let start = Instant::now();
+                    walk(&layout, &ids, origin, &mut chunk);
+                    *time += start.elapsed();
+                }
+                assert_eq!(chunk.records.len(), records, "a capture of 4 KiB pages");
+                for time in &mut decoding {
+                    let start = Instant::now();
+                    for record in &chunk.records {
+                        let Some(format) = formats.get(record.event) else { continue };
+                        for field in &format.fields {
+                            black_box(field.value(chunk.payload(record), Endian::Little));
+                        }
+                    }
+                    *time += start.elapsed();
+                }
+            }
+        }
+    }
+    for (stage, mut times) in [("walk pages in memory", walking), ("decode all fields", decoding)] {
+        times.sort_unstable();
+        show(stage, events, times[RUNS / 2]);
     }
 }

@@ -10,6 +10,7 @@ mod determinism;
 mod filters;
 mod inputs;
 mod markers;
+mod multiplied;
 mod native;
 mod offsets;
 mod open;
@@ -31,3 +32,11 @@ mod stats;
 #[path = "../support/trace_processor.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod trace_processor;
+/// Makes larger captures for the benches.
+#[path = "../../benches/volume"]
+#[allow(dead_code, unreachable_pub)]
+mod volume {
+    pub mod container;
+    pub mod edits;
+    pub mod multiply;
+}

