@@ -1,12 +1,19 @@
 //! From a session to an output file, and the report about it.
 
+mod account;
 mod machines;
 mod passing;
+mod stage;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+
+pub(crate) use account::{event_report, time_shift_apart};
+pub use account::{events_of, segment_reports, stall_reports, tsc_report};
+pub use stage::setup;
+
+use account::report;
 
 use crate::capture::Record;
-use crate::clock::history::{Segment, Source};
 use crate::clock::scaling::HostRange;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{Format, gzip};
@@ -14,15 +21,13 @@ use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
 use crate::pipeline::{Consumer, Limits, run};
-use crate::report::{
-    EventReport, InputReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport, VmReport,
-};
-use crate::selection::{Selection, recorded};
-use crate::session::{Role, Session, Vcpu};
-use crate::time::{HostTsc, TraceNs};
-use crate::timeline::drawing::{Batch, Exporter, FieldSource};
-use crate::timeline::setup::{DrawOptions, NativeEvents, SegmentSetup, Setup, VcpuSetup, VmSetup};
-use crate::timeline::{Outcome, Stall, Timeline};
+use crate::report::Report;
+use crate::selection::Selection;
+use crate::session::Session;
+use crate::time::HostTsc;
+use crate::timeline::drawing::{Batch, Exporter};
+use crate::timeline::setup::{DrawOptions, NativeEvents};
+use crate::timeline::{Outcome, Timeline};
 
 /// What to write and how.
 #[derive(Clone, Debug)]
@@ -215,254 +220,4 @@ fn timeline(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: D
         vcpu.map_or(0, |v| v.reading_cycles.saturating_sub(1))
     });
     timeline
-}
-
-/// What the timeline must know beforehand.
-pub fn setup(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: DrawOptions) -> Setup {
-    let sources = session
-        .inputs
-        .iter()
-        .map(|i| FieldSource {
-            symbols: i.capture.info.kallsyms.clone(),
-            printk: i.capture.info.printk_formats.as_slice().into(),
-            ..FieldSource::new(i.capture.formats.clone(), i.capture.endian)
-        })
-        .collect();
-    // Segments are drawn where something else is: within the span and the host's or the guests' recordings.
-    let span = selection.span();
-    let drawn = recorded(session).and_then(|e| e.intersect(span)).unwrap_or(span);
-    let vms = session.vms.iter().enumerate().map(|(v, vm)| VmSetup {
-        name: vm.name.clone(),
-        pid: vm.pid,
-        threads: session.threads_of(v),
-        kernel: session
-            .inputs
-            .iter()
-            .find(|i| i.role == Role::Guest(v))
-            .and_then(|i| i.capture.info.uname.as_deref())
-            .and_then(|uname| uname.split(' ').nth(2))
-            .map(str::to_owned),
-        vcpus: vm
-            .vcpus
-            .iter()
-            .enumerate()
-            .map(|(c, vcpu)| VcpuSetup {
-                number: vcpu.number,
-                vcpu_id: vcpu.vcpu_id,
-                thread: vcpu.thread,
-                segments: if selection.wants(v, c) { segments(vcpu) } else { Vec::new() },
-                description: clock_words(vcpu),
-                hidden: !selection.wants(v, c),
-            })
-            .collect(),
-    });
-    let hosts = session.inputs.iter().filter(|i| i.role == Role::Host);
-    Setup {
-        sources,
-        streams: lanes.roles.clone(),
-        vms: vms.collect(),
-        host_comms: hosts.flat_map(|i| i.capture.info.cmdlines.iter().cloned()).collect(),
-        rate: session.rate.rate.clone(),
-        span: (drawn.first, drawn.last),
-        wall_clock: wall_clock(session),
-        machines: machines::machines(session, draw.layers.native),
-        metadata: metadata(session),
-        options: draw,
-    }
-}
-
-/// Wall-clock time at the host's first event, where the axis is the clock that it was read with.
-fn wall_clock(session: &Session) -> Option<(TraceNs, u64)> {
-    let hosts = session.inputs.iter().filter(|i| i.role == Role::Host);
-    hosts.into_iter().find_map(|input| {
-        let (native, date) = (input.capture.info.perfetto.as_ref()?, input.capture.info.date_ns?);
-        let on_axis = native.line.as_ref() == session.rate.rate.line() && session.on_axis(&input.capture, 0);
-        on_axis.then(|| Some((TraceNs::new(native.first_ns), native.first_ns.checked_add(date)?)))?
-    })
-}
-
-fn segments(vcpu: &Vcpu) -> Vec<SegmentSetup> {
-    let mut before: Option<&Segment> = None;
-    let mut drawn = Vec::new();
-    for segment in &vcpu.history.segments {
-        drawn.push(SegmentSetup {
-            from: segment.from,
-            to: segment.to,
-            offset: segment.offset,
-            changed_from: before.map(|s| s.offset),
-            source: segment.source.to_string(),
-            scaling: (!segment.scaling.is_none())
-                .then(|| format!("{} / 2^{}", segment.scaling.ratio(), segment.scaling.frac_bits())),
-        });
-        before = Some(segment);
-    }
-    drawn
-}
-
-/// Clock source and quality for a row's description.
-fn clock_words(vcpu: &Vcpu) -> String {
-    let segments = &vcpu.history.segments;
-    let mut words = match segments.as_slice() {
-        [] => "no TSC offset known".to_owned(),
-        [only] => format!("TSC offset {} ({})", only.offset, only.source),
-        [first, ..] => format!("{} TSC offsets ({})", segments.len(), first.source),
-    };
-    let widest = segments.iter().map(|s| s.uncertainty).max().unwrap_or(0);
-    if widest > 0 {
-        words.push_str(&format!(", within {widest} cycles"));
-    }
-    if let Some(note) = &vcpu.note {
-        words.push_str(&format!("; {note}"));
-    }
-    words
-}
-
-fn metadata(session: &Session) -> serde_json::Value {
-    serde_json::json!({
-        "tool": concat!("kvm-timeline ", env!("CARGO_PKG_VERSION")),
-        "tsc": tsc_report(session),
-        "vms": session.vms.iter().map(|vm| serde_json::json!({
-            "name": vm.name,
-            "pid": vm.pid,
-            "vcpus": vm.vcpus.iter().map(|v| serde_json::json!({
-                "id": v.number,
-                "vcpu_id": v.vcpu_id,
-                "thread": v.thread,
-                "segments": segment_reports(v),
-            })).collect::<Vec<_>>(),
-        })).collect::<Vec<_>>(),
-    })
-}
-
-/// The offset history as reports show it.
-pub fn segment_reports(vcpu: &Vcpu) -> Vec<SegmentReport> {
-    let report = |s: &Segment| SegmentReport {
-        from: (s.from != HostTsc::MIN).then(|| s.from.get()),
-        to: (s.to != HostTsc::MAX).then(|| s.to.get()),
-        offset: s.offset.signed(),
-        offset_unsigned: s.offset.raw(),
-        ratio: (!s.scaling.is_none()).then(|| s.scaling.ratio()),
-        frac_bits: (!s.scaling.is_none()).then(|| s.scaling.frac_bits()),
-        source: s.source.to_string(),
-        uncertainty: s.uncertainty,
-    };
-    vcpu.history.segments.iter().map(report).collect()
-}
-
-/// The TSC rate as reports show it.
-pub fn tsc_report(session: &Session) -> TscReport {
-    let rate = &session.rate;
-    let others = rate.others.iter().map(|(source, hz)| RateReport {
-        source: source.clone(),
-        hz: *hz,
-        ppm: rate.hz.map_or(0, |used| {
-            let difference = i128::from(*hz) - i128::from(used);
-            i64::try_from(difference * 1_000_000 / i128::from(used.max(1))).unwrap_or(i64::MAX)
-        }),
-    });
-    TscReport { hz: rate.hz, source: rate.source.clone(), others: others.collect() }
-}
-
-fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], outcome: &Outcome) -> Report {
-    let mut report = Report { tsc: tsc_report(session), marks_cut: outcome.marks_cut, ..Report::default() };
-    for input in &session.inputs {
-        let vm = match input.role {
-            Role::Guest(vm) => session.vms.get(vm).map(|vm| vm.name.clone()),
-            _ => None,
-        };
-        report.inputs.push(InputReport {
-            path: input.capture.path.display().to_string(),
-            role: input.role.name().to_owned(),
-            kind: input.capture.info.kind.clone(),
-            vm,
-            events_read: input.survey.events(),
-            events_lost: input.survey.streams.iter().map(|s| s.lost).sum(),
-            losses_uncounted: input.survey.streams.iter().map(|s| s.lost_unknown).sum(),
-            packets_passed: 0,
-        });
-    }
-    report.warnings = session.all_warnings();
-    report.damaged = session.damaged();
-    report.events = event_report(session, lanes, ledgers, &outcome.counts.written, &outcome.counts.filtered);
-    report.out_of_order = ledgers.iter().map(|l| l.out_of_order).sum();
-    for (v, vm) in session.vms.iter().enumerate() {
-        let vcpus = vm.vcpus.iter().enumerate().map(|(c, vcpu)| {
-            let found = outcome.vcpus.iter().find(|o| o.vm as usize == v && o.vcpu as usize == c);
-            VcpuReport {
-                id: vcpu.number,
-                vcpu_id: vcpu.vcpu_id,
-                thread: vcpu.thread,
-                events: events_of(session, v, c),
-                checked: found.map_or(0, |o| o.check.checked),
-                inside: found.map_or(0, |o| o.check.inside),
-                segments: segment_reports(vcpu),
-                time_shift_apart_ns: time_shift_apart(session, vcpu),
-            }
-        });
-        report.vms.push(VmReport { name: vm.name.clone(), pid: vm.pid, vcpus: vcpus.collect() });
-        if vm.vcpus.iter().any(|v| v.history.segments.iter().any(|s| s.source == Source::Inferred)) {
-            report
-                .warnings
-                .push(format!("VM {}: no TSC offset was recorded; it is inferred from the run windows", vm.name));
-        }
-    }
-    report.longest_stalls = stall_reports(session, outcome);
-    if session.rate.hz.is_none() && !session.inputs.is_empty() {
-        report
-            .warnings
-            .push("the TSC rate is unknown: one cycle is shown as one nanosecond; give it with --tsc-hz".to_owned());
-    }
-    report
-}
-
-/// [`VcpuReport::time_shift_apart_ns`].
-pub(crate) fn time_shift_apart(session: &Session, vcpu: &Vcpu) -> Option<i64> {
-    let cycles = vcpu.time_shift_apart?;
-    let hz = i128::from(session.rate.rate.hz()).max(1);
-    let half = i128::from(cycles.signum()) * hz / 2;
-    i64::try_from((i128::from(cycles) * 1_000_000_000 + half) / hz).ok()
-}
-
-/// The longest stall marks as reports show them.
-pub fn stall_reports(session: &Session, outcome: &Outcome) -> Vec<StallReport> {
-    let report = |stall: &Stall| {
-        let vm = session.vms.get(stall.vm as usize)?;
-        Some(StallReport {
-            vm: vm.name.clone(),
-            vcpu: vm.vcpus.get(stall.vcpu as usize)?.number,
-            start_ns: stall.start.get(),
-            duration_ns: stall.length_ns,
-            name: stall.name.clone(),
-            cause: stall.cause.clone(),
-        })
-    };
-    outcome.longest_stalls.iter().filter_map(report).collect()
-}
-
-/// Events that were read for a vCPU's rows.
-pub fn events_of(session: &Session, vm: usize, vcpu: usize) -> u64 {
-    let streams = session.streams.iter().filter(|s| s.vm == vm && s.vcpu == Some(vcpu));
-    streams.map(|s| s.placement.events).sum()
-}
-
-/// The account over all lanes.
-pub(crate) fn event_report(
-    session: &Session,
-    lanes: &Lanes<'_>,
-    ledgers: &[Ledger],
-    written: &[u64],
-    filtered: &[u64],
-) -> EventReport {
-    let mut events = EventReport { read: session.inputs.iter().map(|i| i.survey.events()).sum(), ..Default::default() };
-    events.written = written.iter().sum();
-    events.filtered = filtered.iter().sum::<u64>() + ledgers.iter().map(|l| l.filtered).sum::<u64>();
-    let mut not_placed: BTreeMap<String, u64> = BTreeMap::new();
-    for ledger in ledgers {
-        for (reason, count) in &ledger.not_placed {
-            *not_placed.entry(reason.name().to_owned()).or_default() += count;
-        }
-    }
-    events.not_placed = not_placed;
-    debug_assert_eq!(lanes.lanes.len(), ledgers.len());
-    events
 }

@@ -9,6 +9,7 @@ mod accessor;
 mod arrows;
 mod batch_builder;
 mod causes;
+mod construct;
 pub mod drawing;
 mod exit_reasons;
 mod guest_events;
@@ -45,25 +46,23 @@ pub use self::outcome::{Counts, ExitTotals, Outcome, RanInstead, RunCheck, Stall
 
 use self::arrows::Kicked;
 use self::batch_builder::Canvas;
-use self::drawing::{Batch, Category, Correlation, FieldSource, TrackId, VmInfo, World};
+use self::construct::{draw_offsets, find_vcpu, late_rows, sources, streams, vcpu};
+use self::drawing::{Batch, FieldSource, VmInfo, World};
 use self::exit_reasons::Reasons;
 use self::host_cpu::HostCpu;
 use self::kin::Kin;
 use self::labels::Labels;
 use self::late_rows::LateRows;
 use self::layout::Layout;
-use self::marks::{MarkNames, Marks};
-use self::names::NameId;
+use self::marks::MarkNames;
 use self::native::Native;
 use self::native::layer::NativeLayer;
 use self::observe::Observer;
 use self::plan::{Plan, Role};
-use self::row::{Closing, Row};
-use self::run_check::Checker;
-use self::setup::{DrawOptions, Layers, NativeEvents, Setup, StreamRole};
+use self::row::Closing;
+use self::setup::{DrawOptions, Layers, NativeEvents, Setup};
 use self::suspended::Suspended;
 use self::vcpu::{Context, Moment, Stalls, Vcpu};
-use self::vcpu_thread::{Mode, Off};
 use crate::clock::rate::TscRate;
 use crate::time::HostTsc;
 
@@ -401,128 +400,4 @@ impl Timeline {
         };
         (&mut self.vcpus[index], context)
     }
-}
-
-fn find_vcpu(setup: &Setup, vm: u32, vcpu: u32) -> Option<&setup::VcpuSetup> {
-    setup.vms.get(vm as usize)?.vcpus.get(vcpu as usize)
-}
-
-fn vcpu(index: usize, rows: &layout::VcpuRows, setup: Option<&setup::VcpuSetup>, canvas: &mut Canvas) -> Vcpu {
-    Vcpu {
-        me: index as u32,
-        vm: rows.vm,
-        vcpu: rows.vcpu,
-        vcpu_id: setup.and_then(|setup| setup.vcpu_id),
-        name: canvas.names.intern(rows.short_name.as_bytes()),
-        row: Row::new(rows.row),
-        state_track: rows.state,
-        events_track: rows.events,
-        marks: Marks::default(),
-        check: Checker::new(),
-        mode: Mode::Unknown,
-        off: Off::No,
-        entered: false,
-        since: 0,
-        cpu: None,
-        home: None,
-        reason: exit_reasons::ReasonId::UNRECORDED,
-        exit_begin: 0,
-        exit_before: 0,
-        arrows: arrows::Begun::default(),
-        causes: causes::Causes::default(),
-        details: vcpu_thread::Details::default(),
-        times: StateTimes::default(),
-        exits: Vec::new(),
-        instead: marks::Instead::default(),
-        waits: Vec::new(),
-    }
-}
-
-/// Finds out whose each stream is. A stream of a vCPU or capture that does not exist is nobody's.
-fn streams(
-    setup: &Setup,
-    host_role: Role,
-    host_by_number: &FxHashMap<u32, usize>,
-    vcpus: &[Vcpu],
-    hosts: &mut [HostCpu],
-) -> (Vec<Stream>, Vec<Recording>) {
-    let mut recordings: Vec<Recording> = Vec::new();
-    let mut list = Vec::new();
-    for role in &setup.streams {
-        let (role, source, target) = match *role {
-            StreamRole::Host { source, cpu } => (host_role, source, host_by_number.get(&cpu).copied()),
-            StreamRole::Guest { source, vm, vcpu } => {
-                (Role::Guest, source, vcpus.iter().position(|other| (other.vm, other.vcpu) == (vm, vcpu)))
-            }
-        };
-        let target = target.unwrap_or(usize::MAX);
-        let mut recording = usize::MAX;
-        if role == Role::Guest {
-            let key = (source, target);
-            recording = recordings.iter().position(|other| other.key == key).unwrap_or_else(|| {
-                recordings.push(Recording { key, streams: 0, started: false });
-                recordings.len() - 1
-            });
-            recordings[recording].streams += 1;
-        } else if let Some(host) = hosts.get_mut(target) {
-            host.streams += 1;
-        }
-        let last = Moment::default();
-        list.push(Stream { role, source, target, recording, last, ended: false, written: 0, filtered: 0 });
-    }
-    (list, recordings)
-}
-
-fn sources(setup: &Setup, host_role: Role, canvas: &mut Canvas) -> Vec<Source> {
-    let list = setup.sources.iter().enumerate().map(|(index, formats)| {
-        let guest = setup.streams.iter().find_map(|role| match *role {
-            StreamRole::Guest { source, vm, .. } if usize::from(source) == index => Some(vm),
-            _ => None,
-        });
-        let uname = guest.and_then(|vm| setup.vms.get(vm as usize)).and_then(|vm| vm.kernel.as_deref());
-        let role = if guest.is_some() { Role::Guest } else { host_role };
-        let plans = plan::plans(formats, role, &mut canvas.names);
-        Source { formats: formats.clone(), plans, labels: Labels::new(formats, uname, &mut canvas.names) }
-    });
-    list.collect()
-}
-
-/// The machines whose late rows there may be: the VMs, and then the host.
-fn late_rows(setup: &Setup, layout: &Layout) -> LateRows {
-    let mut late = LateRows::new(layout.tracks.len());
-    for (index, vm) in setup.vms.iter().enumerate() {
-        let group = layout.vm_groups.get(index).copied().flatten();
-        let hidden = vm.vcpus.iter().all(|vcpu| vcpu.hidden);
-        late.machine(drawing::Owner::Vm(index as u32), vm.name.clone(), group, hidden);
-    }
-    late.machine(drawing::Owner::Host, "host".into(), layout.host_group, layout.host_group.is_none());
-    late
-}
-
-/// The TSC offset rows are known beforehand.
-fn draw_offsets(setup: &Setup, layout: &Layout, canvas: &mut Canvas) {
-    for rows in &layout.vcpus {
-        let (Some(track), Some(vcpu)) = (rows.offsets, find_vcpu(setup, rows.vm, rows.vcpu)) else { continue };
-        for segment in &vcpu.segments {
-            let (from, to) = (segment.from.max(setup.span.0), segment.to.min(setup.span.1));
-            if from < to {
-                draw_offset(segment, (setup.rate.ns(from).get(), setup.rate.ns(to).get()), track, canvas);
-            }
-        }
-    }
-}
-
-fn draw_offset(segment: &setup::SegmentSetup, (begin, end): (u64, u64), track: TrackId, canvas: &mut Canvas) {
-    let source = canvas.names.intern(segment.source.as_bytes());
-    canvas.name(NameId::SOURCE, source);
-    if let Some(before) = segment.changed_from {
-        canvas.int(NameId::CHANGED_FROM, before.signed());
-    }
-    if let Some(scaling) = &segment.scaling {
-        let scaling = canvas.names.intern(scaling.as_bytes());
-        canvas.name(NameId::SCALING, scaling);
-    }
-    let name = canvas.names.intern(format!("offset {}", segment.offset).as_bytes());
-    canvas.begin(begin, track, Category::Offset, Correlation::None, name);
-    canvas.end(end, track);
 }
