@@ -8,7 +8,7 @@
 #![allow(missing_docs, unsafe_code, clippy::print_stdout)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kvm_timeline::convert::{ConvertOptions, convert};
@@ -79,9 +79,9 @@ fn main() {
 }
 
 /// Events, and calls in both passes.
-fn count(name: &str, format: Format, path: &PathBuf, before: Option<(u64, u64)>) -> (u64, u64) {
+fn count(name: &str, format: Format, path: &Path, before: Option<(u64, u64)>) -> (u64, u64) {
     let monitor = Monitor::silent();
-    let request = Request { paths: vec![path.clone()], ..Request::default() };
+    let request = Request { paths: vec![path.to_path_buf()], ..Request::default() };
     let start = CALLS.load(Relaxed);
     PEAK.store(HELD.load(Relaxed), Relaxed);
     let session = Session::open(&request, &monitor).expect("a capture");

@@ -151,7 +151,7 @@ impl Chunk {
                 29 => now += if delta == 1 { 0 } else { delta },
                 30 => now += ((second()? as u64) << 27) + delta,
                 31 => {
-                    now = ((second()? as u64) << 27) + delta | now & 0x1f << 59;
+                    now = (((second()? as u64) << 27) + delta) | (now & (0x1f << 59));
                     self.edits.push((at as u32, Edit::Absolute));
                 }
                 _ => {
