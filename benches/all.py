@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the whole program and writes one Markdown table: goal, measured, met or not.
 
-  benches/all.py                       about eight minutes on an idle machine with two cores
+  benches/all.py                       about four minutes on a machine with two cores
   QUICK=1 benches/all.py               under two minutes, smaller volumes, fewer runs
   FULL=1 benches/all.py                up to 100 million events and 10 GB of input; needs 30 GB of disk
   benches/all.py --capture DIR         another capture beside fixtures/two-vm, as it is
