@@ -219,5 +219,8 @@ fn timeline(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: D
         let vcpu = session.vms.get(vm as usize).and_then(|vm| vm.vcpus.get(vcpu as usize));
         vcpu.map_or(0, |v| v.reading_cycles.saturating_sub(1))
     });
+    if selection.span().first > known.first {
+        timeline.begins_midway();
+    }
     timeline
 }

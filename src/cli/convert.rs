@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::Exit;
 use super::filters::FilterArgs;
-use super::inputs::{InputArgs, report_inputs, say, size};
+use super::inputs::{InputArgs, keep_inputs, report_inputs, say, size};
 use super::open::OpenArgs;
 use super::output::{Output, json, write_all};
 use super::progress::Progress;
@@ -183,6 +183,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let progress = Progress::new(quiet);
     let session = args.inputs.open(&progress)?;
     let selection = args.filters.select(&session, args.span.into(), &progress.monitor())?;
+    for output in [Some(&args.output), args.report.as_ref()].into_iter().flatten() {
+        keep_inputs(&session, output)?;
+    }
     // Created after the inputs were opened: wrong inputs leave no trace in the output's directory.
     let mut output = Output::create(&args.output)?;
     progress.stage("writing");

@@ -1,7 +1,7 @@
 //! The options that name inputs, the same for every subcommand that reads captures.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -78,6 +78,11 @@ impl InputArgs {
             return Err(Error::new(ErrorKind::Usage, "no capture was named")
                 .hint("name a directory, or --host FILE and --guest NAME=FILE"));
         }
+        let twice = |spec: &&OffsetSpec| self.offset.iter().any(|o| (&o.vm, o.vcpu) == (&spec.vm, spec.vcpu));
+        if let Some(spec) = self.cntvoff.iter().find(twice) {
+            let message = format!("VM {} has both --offset and --cntvoff", spec.vm);
+            return Err(Error::new(ErrorKind::Usage, message).hint("they say the same with opposite signs: give one"));
+        }
         Ok(Request {
             paths: self.paths.clone(),
             hosts: self.host.clone(),
@@ -95,6 +100,22 @@ impl InputArgs {
             ..Request::default()
         })
     }
+}
+
+/// Refuses to write onto what was read.
+pub(super) fn keep_inputs(session: &Session, output: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
+    let Some(written) = id(output) else { return Ok(()) };
+    // A member of an archive has the archive's path in front.
+    let read = session.inputs.iter().flat_map(|input| input.capture.path.ancestors());
+    let beside = session.left_out.iter().map(|left| left.path.as_path());
+    if read.chain(beside).any(|path| id(path) == Some(written)) {
+        return Err(Error::new(ErrorKind::Usage, "is an input, and would be overwritten")
+            .in_file(output)
+            .hint("name another file for the output"));
+    }
+    Ok(())
 }
 
 /// Words for a person, on stderr.

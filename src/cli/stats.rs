@@ -6,7 +6,7 @@ use super::Exit;
 use super::convert::SpanArg;
 use super::exit::printable;
 use super::filters::FilterArgs;
-use super::inputs::{InputArgs, report_inputs};
+use super::inputs::{InputArgs, keep_inputs, report_inputs};
 use super::output::{json, print, write_all};
 use super::progress::Progress;
 use crate::error::Result;
@@ -35,6 +35,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let progress = Progress::new(quiet);
     let session = args.inputs.open(&progress)?;
+    args.parquet.as_ref().map_or(Ok(()), |path| keep_inputs(&session, path))?;
     progress.stage("summing up");
     let selection = args.filters.select(&session, args.span.into(), &progress.monitor())?;
     let stats = stats(&session, &selection, &progress.monitor())?;

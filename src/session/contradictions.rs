@@ -12,6 +12,7 @@ pub(super) fn find(session: &Session) -> Vec<String> {
     for manifest in &session.manifests {
         hosts(session, manifest, &mut found);
         processes(session, manifest, &mut found);
+        strangers(session, manifest, &mut found);
         rate(session, manifest, &mut found);
     }
     found
@@ -31,6 +32,15 @@ fn hosts(session: &Session, manifest: &Manifest, found: &mut Vec<String>) {
                 format!("\"{}\" is said to be the host's, and has no kvm_entry or kvm_exit", file.path.display());
             found.push(say(manifest, file.line, &words));
         }
+    }
+}
+
+/// VMs that are not there.
+fn strangers(session: &Session, manifest: &Manifest, found: &mut Vec<String>) {
+    for vm in manifest.vms.iter().filter(|known| session.vms.iter().all(|vm| vm.name != known.name)) {
+        let names: Vec<&str> = session.vms.iter().map(|vm| vm.name.as_str()).collect();
+        let words = format!("VM \"{}\" is not in the capture ({}): nothing is done with it", vm.name, names.join(", "));
+        found.push(say(manifest, vm.line, &words));
     }
 }
 

@@ -30,7 +30,7 @@ use crate::capture::{Capture, Clock};
 use crate::clock::history::History;
 use crate::clock::place::Placement;
 use crate::clock::scaling::HostRange;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::time::HostTsc;
 
@@ -202,6 +202,7 @@ impl Session {
     fn from_opened(opened: inputs::OpenedAll, flags: &Request, monitor: &Monitor<'_>) -> Result<Self> {
         let request = opened.request(flags);
         let mut session = matching::assemble(opened, &request, monitor)?;
+        session.fits(flags)?;
         let mut warnings = Vec::new();
         session.rate = rate::choose(&session, &request, &mut warnings);
         for vm in &session.vms {
@@ -213,6 +214,23 @@ impl Session {
         session.warnings.extend(warnings);
         session.warnings.extend(contradictions::find(&session));
         Ok(session)
+    }
+
+    /// What the user said must be about something that there is.
+    fn fits(&self, flags: &Request) -> Result<()> {
+        let known = |name: &str| self.vms.iter().any(|vm| vm.name == name);
+        if let Some(spec) = flags.offsets.iter().find(|spec| !known(&spec.vm)) {
+            let names: Vec<&str> = self.vms.iter().map(|vm| vm.name.as_str()).collect();
+            let names = if names.is_empty() { "there is none".to_owned() } else { names.join(", ") };
+            let message = format!("an offset is given for VM \"{}\", which is not in the capture", spec.vm);
+            return Err(Error::new(ErrorKind::Usage, message).hint(format!("the VMs: {names}")));
+        }
+        if let Some(input) = self.inputs.iter().find(|i| i.role == Role::Offsets && i.survey.writes.is_empty()) {
+            return Err(Error::new(ErrorKind::Evidence, "holds no kvm_write_tsc_offset event")
+                .in_file(&input.capture.path)
+                .hint("--offsets takes a capture with the host's offset writes; what debugfs says goes beside the captures"));
+        }
+        Ok(())
     }
 
     /// Words for people from manifests.
@@ -255,7 +273,9 @@ impl Session {
             i.capture.info.warnings.iter().map(|w| format!("{path}: {w}")).collect::<Vec<_>>()
         };
         let left = self.left_out.iter().filter(|left| left.surprising);
-        let left = left.map(|left| format!("{} is left out: {}", left.path.display(), left.why));
+        // A member's own words say that it is left out.
+        let words = |left: &LeftOut| if left.why.starts_with("member ") { ":" } else { " is left out:" };
+        let left = left.map(|left| format!("{}{} {}", left.path.display(), words(left), left.why));
         self.inputs.iter().flat_map(of).chain(left).chain(self.warnings.iter().cloned()).collect()
     }
 

@@ -94,7 +94,7 @@ impl Reasons {
         let symbol = source.formats.get(event).and_then(|format| format.symbol(field, payload, source.endian));
         let id = match symbol.filter(|symbol| !symbol.is_empty()) {
             Some(symbol) => self.named(symbol.as_bytes(), names),
-            None => self.named(format!("exit {number:#x}").as_bytes(), names),
+            None => self.add(format!("exit {number:#x}").as_bytes(), HALTS.contains(&(isa, number)), names),
         };
         if self.by_number.len() < MAX_REASONS {
             self.by_number.insert((index, number, isa), id);
@@ -152,6 +152,9 @@ const NOT_SAID: &[u8] = b"reason not recorded";
 
 /// Exits because the host has an interrupt to take: of VMX, SVM and arm64.
 const INTERRUPTS: &[&str] = &["EXTERNAL_INTERRUPT", "interrupt", "nmi", "IRQ"];
+
+/// HLT and MWAIT where a record gives no name, by `isa` of kvm_exit (1 VMX, 2 SVM) and number.
+const HALTS: [(u64, u64); 4] = [(1, 12), (1, 36), (2, 0x78), (2, 0x8b)];
 
 /// HLT and MWAIT of VMX, `hlt`, `mwait` and `vmgexit_ap_hlt_loop` of SVM, WFI and WFE of arm64.
 fn is_halt(name: &[u8]) -> bool {

@@ -279,6 +279,8 @@ impl Marks {
             None => String::new(),
         };
         let exit = names.display(exit);
+        // One without a name is called by its number: `exit 0x60`.
+        let exit = exit.strip_prefix("exit ").unwrap_or(&exit);
         match ended.kind {
             Kind::Exit(_) => format!("the host worked on exit {exit} on {cpu}"),
             Kind::Blocked => format!("its thread slept in the host during exit {exit}, which is no halt{woken}"),

@@ -212,6 +212,14 @@ impl Timeline {
         }
     }
 
+    /// What comes is not the beginning of the recording: vCPUs may have run before.
+    pub fn begins_midway(&mut self) {
+        for vcpu in &mut self.vcpus {
+            vcpu.entered = true;
+            vcpu.check.begins_midway();
+        }
+    }
+
     /// Keeps what statistics need beyond the picture: every exit's duration and every wait after a wakeup (eight bytes
     /// each), and sums by guest task and by preemptor.
     pub fn keep_durations(&mut self) {

@@ -62,6 +62,11 @@ impl Checker {
         self.slack = slack;
     }
 
+    /// The first event that comes by is not the first that was recorded.
+    pub(super) fn begins_midway(&mut self) {
+        self.state = State::Unknown;
+    }
+
     /// A guest event.
     #[inline]
     pub(super) fn guest_event(&mut self, tsc: u64) {

@@ -136,3 +136,24 @@ fn damage_is_3_for_every_subcommand() {
         assert!(done.stderr.contains("host.dat: CPU "), "{args:?}: {}", done.stderr);
     }
 }
+
+#[test]
+fn an_input_is_never_overwritten() {
+    let scratch = Scratch::new();
+    let copy = scratch.text("host.dat");
+    fs::copy(fixture("agent/host.dat"), &copy).expect("copied");
+    std::os::unix::fs::symlink(&copy, scratch.path("link.pftrace")).expect("linked");
+    let (link, report, out) = (scratch.text("link.pftrace"), copy.clone(), scratch.text("o.pftrace"));
+    for args in [
+        vec!["convert", &copy, "--format", "pftrace", "-o", &copy],
+        vec!["convert", &copy, "-o", &link],
+        vec!["convert", &copy, "-o", &out, "--report", &report],
+        vec!["stats", &copy, "--parquet", &copy],
+    ] {
+        let done = kvm_timeline(args.clone());
+        assert_eq!(done.code, 2, "{args:?}: {}", done.stderr);
+        assert!(done.stderr.contains("is an input, and would be overwritten"), "{}", done.stderr);
+    }
+    assert!(fs::read(&copy).expect("there") == fs::read(fixture("agent/host.dat")).expect("there"));
+    assert!(!scratch.path("o.pftrace").exists());
+}

@@ -1,6 +1,6 @@
 //! `offsets`: the history as data.
 
-use crate::run::{fixture, json, succeeds};
+use crate::run::{fixture, json, kvm_timeline, succeeds};
 
 #[test]
 fn a_table_of_signed_and_unsigned_offsets() {
@@ -50,4 +50,19 @@ fn csv_has_one_line_per_segment() {
     assert_eq!(lines[0], "vm,vcpu,from,to,offset,offset_unsigned,ratio,frac_bits,source,uncertainty");
     assert_eq!(lines.len(), 5, "{csv}");
     assert!(lines[1..].iter().all(|l| l.starts_with("a,") && l.split(',').count() == 10), "{csv}");
+}
+
+#[test]
+fn what_is_said_of_nothing_is_refused() {
+    let capture = fixture("agent");
+    let done = kvm_timeline(["offsets", &capture, "--offset", "web=5"]);
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(done.stderr.contains("VM \"web\", which is not in the capture") && done.stderr.contains("the VMs: a"));
+    let done = kvm_timeline(["offsets", &capture, "--offset", "a=5", "--cntvoff", "a=-5"]);
+    assert_eq!(done.code, 2, "{}", done.stderr);
+    assert!(done.stderr.contains("both --offset and --cntvoff"), "{}", done.stderr);
+    // A guest's file has no offset writes.
+    let done = kvm_timeline(["offsets", &capture, "--offsets", &fixture("two-vm/guest-a.dat")]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("guest-a.dat: holds no kvm_write_tsc_offset event"), "{}", done.stderr);
 }

@@ -158,9 +158,9 @@ fn guests_are_placed_on_a_host_recorded_by_perf() {
     }
     assert!(done.stderr.contains("(TIME_CONV of perf.data)"), "{}", done.stderr);
     // Without the copies of 12 events that an instance of the trace.dat holds.
-    assert!(done.stderr.contains("711506 events read: 142034 written"), "{}", done.stderr);
+    assert!(done.stderr.contains("711506 events read: 142037 written"), "{}", done.stderr);
     let by_trace_dat = succeeds(["convert", &fixture("two-vm"), "-o", &scratch.text("p.pftrace")]);
-    assert!(by_trace_dat.stderr.contains("711518 events read: 142034 written"), "{}", by_trace_dat.stderr);
+    assert!(by_trace_dat.stderr.contains("711518 events read: 142037 written"), "{}", by_trace_dat.stderr);
     same_numbers(&succeeds(["stats", &dir]).stdout, &succeeds(["stats", &fixture("two-vm")]).stdout);
     let found = succeeds(["inspect", &dir]);
     assert!(found.stdout.contains("made TSC cycles by TIME_CONV (up to 2 early)"), "{}", found.stdout);

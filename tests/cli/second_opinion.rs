@@ -107,3 +107,46 @@ fn a_clock_that_jumps_back() {
 fn a_host_with_lost_events() {
     agree("overwritten/host.dat", 108_681);
 }
+
+/// A session as trace.dat, and as the texts that `trace-cmd report` makes of it: times and counts are the same.
+#[test]
+fn a_session_by_its_reports_is_the_session() {
+    let scratch = crate::run::Scratch::new();
+    // Only host's and guest's own buffers, without what trace-cmd alone knows: the offset is given.
+    for (file, text) in [("agent/host.dat", "host.txt"), ("agent/host-a.dat", "a.txt")] {
+        let report = Command::new("trace-cmd").args(["report", "-t", "--raw-ts", "-i", &fixture(file)]).output();
+        let Ok(report) = report else {
+            assert!(std::env::var_os("CI").is_none(), "no trace-cmd, and CI is set");
+            let _ = writeln!(std::io::stderr(), "SKIPPED a check against trace-cmd report");
+            return;
+        };
+        std::fs::write(scratch.path(text), report.stdout).expect("written");
+    }
+    let stats = |host: &str, guest: &str| {
+        let guest = format!("a={guest}");
+        let offset = ["--offset", "a=-16868608747", "--tsc-hz", "2596000000"];
+        let args = ["stats", "--json", "--host", host, "--guest", &guest];
+        crate::run::json(args.iter().chain(&offset))
+    };
+    let recorded = stats(&fixture("agent/host.dat"), &fixture("agent/host-a.dat"));
+    let by_text = stats(&scratch.text("host.txt"), &scratch.text("a.txt"));
+    let vcpus = |stats: &serde_json::Value| stats["vms"][0]["vcpus"].as_array().expect("vCPUs").clone();
+    assert_eq!(vcpus(&recorded).len(), 2);
+    for (dat, text) in vcpus(&recorded).iter().zip(&vcpus(&by_text)) {
+        for key in
+            ["guest_events", "span_ns", "guest_ns", "exit_ns", "preempted_ns", "waiting_ns", "halted_ns", "blocked_ns"]
+        {
+            assert_eq!(dat[key], text[key], "{key}");
+        }
+        // trace-cmd has names of its own for exits: `EXIT_HLT` for `hlt`.
+        assert_eq!(unnamed(dat), unnamed(text));
+    }
+    assert_eq!(recorded["vms"][0]["tasks"], by_text["vms"][0]["tasks"]);
+}
+
+/// A vCPU's exits without their reasons' names.
+fn unnamed(vcpu: &serde_json::Value) -> Vec<serde_json::Value> {
+    let mut exits = vcpu["exits"].as_array().expect("exits").clone();
+    exits.iter_mut().for_each(|exit| exit["reason"] = serde_json::Value::Null);
+    exits
+}

@@ -126,9 +126,11 @@ impl<'a> Head<'a> {
             match bracketed(word) {
                 Some(cpu) => (before, cpu, last),
                 None => {
-                    // `1d.h2.`: CPU and flags in one.
+                    // `1d.h2.`: CPU and flags in one; `1-0x9` of `report -R -l`: the flags as a number.
                     let digits = last.iter().position(|byte| !byte.is_ascii_digit())?;
-                    let flags = last.get(digits..).filter(|flags| flags.len() >= 4)?;
+                    let flags = last.get(digits..)?;
+                    let raw = flags.strip_prefix(b"-0x").filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+                    let flags = if raw.is_some() { &[][..] } else { Some(flags).filter(|f| f.len() >= 4)? };
                     (rest, decimal(last.get(..digits)?)?, flags)
                 }
             }

@@ -25,6 +25,7 @@ pub(super) use body::system_of;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::event_format::{EventFormat, FormatTable};
 use super::source::ReadAt;
 use super::{Buffer, Capture, CaptureInfo, Clock, Endian, Stream};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,6 +43,12 @@ pub fn is_ftrace_text(first: &[u8]) -> bool {
         .split(|&byte| byte == b'\n')
         .take(64)
         .any(|line| Line::parse(line).is_some() || matches!(Other::parse(line), Other::Tracer(_) | Other::Cpus { .. }))
+}
+
+/// Whether a line may stand before the first event without being one: a heading, lost events, an empty CPU.
+pub fn is_remark(line: &[u8]) -> bool {
+    let nothing = matches!(Other::parse(line), Other::Nothing | Other::Lost { .. } | Other::Entries { .. });
+    nothing && Line::parse(line).is_none()
 }
 
 /// Opens a text.
@@ -66,7 +73,7 @@ fn open_chunked(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>, chun
     let mut facts = Facts::read(&file)?;
     check(&facts).map_err(|error| error.in_file(path))?;
     let seconds = facts.stamps[1] > facts.stamps[0];
-    let info = info(&mut facts, seconds);
+    let mut info = info(&mut facts, seconds);
     let clock = clock.unwrap_or_else(|| if seconds { Clock::Other("unknown".into()) } else { Clock::X86Tsc });
     let (formats, shapes) = facts.discovery.finish();
     let shared = Arc::new(Shared { file, shapes, seconds });
@@ -84,9 +91,25 @@ fn open_chunked(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>, chun
             buffer.streams.push(Stream { cpu, source: Box::new(source) });
         }
     }
+    info.warnings.extend(losses(&formats));
     let formats = Arc::new(formats);
     Ok(Capture { path: path.to_path_buf(), endian: Endian::Little, info, formats, buffers })
 }
+
+/// What a text cannot hold, in words: of events whose text is no list of fields, the fields.
+fn losses(formats: &FormatTable) -> Option<String> {
+    let only_text = |format: &&EventFormat| matches!(format.fields.as_slice(), [only] if &*only.name == "text");
+    let mut names: Vec<&str> = formats.events().iter().filter(only_text).map(|format| &*format.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    (!names.is_empty())
+        .then(|| format!("a text: of these events it does not show the fields one by one: {shown}{more}"))
+}
+
+/// How many events [`losses`] names.
+const SHOWN: usize = 8;
 
 const HINT: &str = "copy the file trace of tracefs, or the output of trace-cmd report";
 

@@ -435,7 +435,7 @@ pub(super) fn read_fact(shown: &Path, bytes: &[u8], facts: &mut Facts) -> bool {
 fn is_sound_text(first: &[u8]) -> bool {
     let mut lines = first.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let heading = first.starts_with(b"# tracer:");
-    heading || is_report(first) || lines.find(|line| !line.starts_with(b"#")).is_some_and(text::is_ftrace_text)
+    heading || is_report(first) || lines.find(|line| !text::is_remark(line)).is_some_and(text::is_ftrace_text)
 }
 
 /// Whether it begins as what `trace-cmd report` prints: `cpus=2`, with the file's name in front where there are several.
@@ -458,6 +458,11 @@ mod tests {
     fn texts_by_their_first_lines() {
         let event = b"          <idle>-0     [001] d..1.  100: sched_switch: prev_comm=a\n";
         assert!(is_sound_text(&[&b"# tracer: nop\n#\n"[..], event].concat()));
+        for before in
+            ["CPU:0 [LOST 5 EVENTS]\n", "CPU 0 is empty\n", "version = 6\n", "##### CPU 1 buffer started ####\n"]
+        {
+            assert!(is_sound_text(&[before.as_bytes(), event].concat()), "{before}");
+        }
         assert!(is_sound_text(&[&b"\n#\n"[..], event].concat()));
         assert!(!is_sound_text(&[&b"# Notes\n\nThe kernel prints:\n\n"[..], event].concat()));
         assert!(is_report(b"cpus=2\n") && is_report(b"  host.dat: cpus=2\nguest.dat: cpus=1\n"));

@@ -137,3 +137,10 @@ fn text_is_recognised() {
     assert!(!is_ftrace_text(b"hello\nworld\n"));
     assert!(!is_ftrace_text(b""));
 }
+
+#[test]
+fn latency_columns_of_a_raw_report() {
+    let parsed = line("        trace-cm-687     1-0x9 88750981398: sched_wakeup:          comm=x pid=7");
+    assert_eq!((parsed.comm, parsed.pid, parsed.cpu), (&b"trace-cm"[..], 687, 1));
+    assert_eq!(parsed.stamp, Stamp::Count(88_750_981_398));
+}
