@@ -125,6 +125,7 @@ fn table(report: &CheckReport) -> String {
             let _ = write!(text, "or, in capture.toml:\n\n{lines}\n");
         }
     }
-    let _ = writeln!(text, "verdict: {}", report.verdict.map_or("no guest events to check", Verdict::name));
+    let left = if report.damaged.is_empty() { "" } else { ", for what is left of the inputs" };
+    let _ = writeln!(text, "verdict: {}{left}", report.verdict.map_or("no guest events to check", Verdict::name));
     text
 }

@@ -233,6 +233,23 @@ fn look_alikes() {
     refused("perf.data", b"PERFILE2________", "at byte 0x8: a file header of 6872316419617283935 bytes, expected 104");
     refused("a.7z", b"7z\xbc\xaf\x27\x1c____", "is a 7z archive");
     refused("notes", b"just words\n", "is no capture");
+    // Each begins as an archive of its kind.
+    refused("a.gz", b"\x1f\x8b\x08\x00garbagegarbagegarbage", "is a damaged gzip file");
+    refused("a.zst", b"\x28\xb5\x2f\xfdgarbagegarbage", "is a damaged zstd file");
+    refused("a.xz", b"\xfd7zXZ\x00garbagegarbage", "is a damaged xz file");
+    refused("a.zip", b"PK\x03\x04garbagegarbagegarbagegarbage", "is a damaged zip file");
+    refused("a.bz2", b"BZh9garbagegarbage", "is no capture: it starts with \"BZh9garb\"");
+    refused("a.bz2", b"BZh91AY&SYgarbagegarbagegarbage", "is a damaged bzip2 file");
+    let mut tar = vec![0; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    refused("a.tar", &tar, "is no capture");
+    // A directory as tracefs has it, without what describes events.
+    fs::create_dir_all(scratch.path("tracing/events/sched")).expect("created");
+    fs::create_dir_all(scratch.path("tracing/per_cpu/cpu0")).expect("created");
+    fs::write(scratch.path("tracing/per_cpu/cpu0/trace_pipe_raw"), [0; 4096]).expect("written");
+    let done = kvm_timeline(["check", &scratch.text("tracing")]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stderr.contains("tracing: ") && done.stderr.contains("hint: "), "{}", done.stderr);
     // A text that merges several recordings names them.
     let merged = fixture("agent/merged.txt.gz");
     let done = kvm_timeline(["check", &merged]);
