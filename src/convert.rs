@@ -219,8 +219,12 @@ fn timeline(session: &Session, lanes: &Lanes<'_>, selection: &Selection, draw: D
         let vcpu = session.vms.get(vm as usize).and_then(|vm| vm.vcpus.get(vcpu as usize));
         vcpu.map_or(0, |v| v.reading_cycles.saturating_sub(1))
     });
-    if selection.span().first > known.first {
-        timeline.begins_midway();
+    let first = selection.span().first;
+    if first > known.first {
+        timeline.begins_midway(|vm, vcpu| {
+            let vcpu = session.vms.get(vm as usize).and_then(|vm| vm.vcpus.get(vcpu as usize));
+            vcpu.and_then(|v| session.first_run(v.thread?)).is_some_and(|run| run < first)
+        });
     }
     timeline
 }

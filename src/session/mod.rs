@@ -248,6 +248,12 @@ impl Session {
         self.inputs.iter().filter(|i| i.role == Role::Host).map(|i| (&i.capture, &i.survey)).collect()
     }
 
+    /// When a vCPU's thread first entered or left guest mode, as far as was recorded.
+    pub fn first_run(&self, thread: i32) -> Option<HostTsc> {
+        let threads = self.hosts().into_iter().filter_map(|(_, survey)| survey.threads.get(&thread));
+        threads.map(|thread| HostTsc::new(thread.first)).min()
+    }
+
     /// The host time of all placed guest events.
     pub fn guest_span(&self) -> Option<HostRange> {
         let spans = self.streams.iter().filter_map(|s| s.span);

@@ -212,11 +212,13 @@ impl Timeline {
         }
     }
 
-    /// What comes is not the beginning of the recording: vCPUs may have run before.
-    pub fn begins_midway(&mut self) {
+    /// What comes is not the beginning of the recording. `ran` says which vCPUs (of which VM) ran before.
+    pub fn begins_midway(&mut self, ran: impl Fn(u32, u32) -> bool) {
         for vcpu in &mut self.vcpus {
-            vcpu.entered = true;
-            vcpu.check.begins_midway();
+            if ran(vcpu.vm, vcpu.vcpu) {
+                vcpu.entered = true;
+                vcpu.check.begins_midway();
+            }
         }
     }
 

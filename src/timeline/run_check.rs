@@ -62,7 +62,7 @@ impl Checker {
         self.slack = slack;
     }
 
-    /// The first event that comes by is not the first that was recorded.
+    /// The vCPU ran before the first event that comes by.
     pub(super) fn begins_midway(&mut self) {
         self.state = State::Unknown;
     }

@@ -193,6 +193,20 @@ fn nothing_is_drawn_across_what_was_left_out() {
     assert!(slices > 50, "{slices}");
 }
 
+/// Where a window begins, vCPUs run already: that is no reason to call events misplaced, or a vCPU new.
+#[test]
+fn a_window_in_the_middle_of_a_recording() {
+    let (trace, report) = json(&["--from", "+1s", "--to", "+2s"]);
+    let checked = |key: &str| -> u64 {
+        let vcpus = report["vms"].as_array().expect("VMs").iter().flat_map(|vm| vm["vcpus"].as_array().expect("vCPUs"));
+        vcpus.map(|vcpu| vcpu[key].as_u64().expect("a number")).sum()
+    };
+    assert!(checked("checked") > 5_000, "{report:#}");
+    assert_eq!(checked("inside"), checked("checked"));
+    let events = trace["traceEvents"].as_array().expect("events");
+    assert!(events.iter().all(|event| event["name"] != "before first entry"));
+}
+
 #[test]
 fn stats_are_filtered_too() {
     let capture = fixture("two-vm");
