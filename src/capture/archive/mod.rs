@@ -6,6 +6,7 @@
 
 mod budget;
 mod members;
+mod pieces;
 mod spool;
 mod tar_members;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub use budget::Budget;
 use budget::Counted;
+pub(super) use pieces::{Pieces, store_pieces};
 use spool::Spool;
 
 /// Bytes from which [`packing`] can tell.
@@ -216,11 +218,7 @@ pub fn unpack_file(shown: &Path, source: Arc<dyn ReadAt>, budget: &Arc<Budget>) 
 }
 
 /// Stores all that `reader` gives, in memory or in a temporary file; `damaged` says what its errors mean.
-pub(super) fn store(
-    reader: &mut dyn Read,
-    budget: &Arc<Budget>,
-    damaged: &dyn Fn(io::Error) -> Error,
-) -> Result<Arc<dyn ReadAt>> {
+fn store(reader: &mut dyn Read, budget: &Arc<Budget>, damaged: &dyn Fn(io::Error) -> Error) -> Result<Arc<dyn ReadAt>> {
     Spool::new(budget, &|| false).store(&mut Counted::new(reader, Arc::clone(budget)), damaged)
 }
 

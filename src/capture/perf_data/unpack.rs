@@ -1,7 +1,6 @@
 //! Compressed records (`perf record -z`): one zstd stream, cut into records anywhere. They are unpacked once, into
 //! memory or a temporary file without a name, so that they can be read in any order.
 
-use std::io::{self, Read};
 use std::sync::Arc;
 
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
@@ -9,7 +8,7 @@ use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use super::header::Place;
 use super::records::{PerfRecord, Records, kind};
 use crate::capture::Endian;
-use crate::capture::archive::{self, Budget};
+use crate::capture::archive::{Pieces, store_pieces};
 use crate::capture::bytes::u64_from;
 use crate::capture::source::ReadAt;
 use crate::capture::trace_dat::notes::Notes;
@@ -37,17 +36,9 @@ pub(super) fn unpack(
         more: false,
         partial: Vec::new(),
         plain: Place::default(),
-        out: Vec::new(),
-        out_at: 0,
         damage: None,
-        failed: None,
     };
-    let budget = Budget::for_archive(data.len);
-    let unpacked = archive::store(&mut unpacker, &budget, &|error| Error::format(error.to_string()));
-    if let Some(error) = unpacker.failed {
-        return Err(error);
-    }
-    let unpacked = unpacked.map_err(|error| match error.kind() {
+    let unpacked = store_pieces(&mut unpacker, data.len).map_err(|error| match error.kind() {
         ErrorKind::Limit => error.hint("record without -z"),
         _ => error,
     })?;
@@ -74,24 +65,18 @@ struct Unpacker {
     partial: Vec<u8>,
     /// A record that is copied as it is.
     plain: Place,
-    out: Vec<u8>,
-    out_at: usize,
     damage: Option<String>,
-    failed: Option<Error>,
 }
 
-impl Unpacker {
-    /// Puts some more bytes into `out`; nothing at the end.
-    fn refill(&mut self) -> Result<()> {
-        self.out.clear();
-        self.out_at = 0;
-        while self.out.is_empty() && self.damage.is_none() {
+impl Pieces for Unpacker {
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        while out.is_empty() && self.damage.is_none() {
             if self.packed_at < self.packed.len() || self.more {
-                self.decompress();
+                self.decompress(out);
             } else if self.plain.len > 0 {
                 let count = self.plain.len.min(STEP as u64);
-                self.out.resize(count as usize, 0);
-                let read = self.source.read_exact_at(&mut self.out, self.plain.at);
+                out.resize(count as usize, 0);
+                let read = self.source.read_exact_at(out, self.plain.at);
                 read.map_err(|error| Error::format(format!("cannot be read: {error}")).at(self.plain.at))?;
                 self.plain = Place { at: self.plain.at.saturating_add(count), len: self.plain.len - count };
             } else {
@@ -109,17 +94,19 @@ impl Unpacker {
         }
         Ok(())
     }
+}
 
-    fn decompress(&mut self) {
-        self.out.append(&mut self.partial);
-        let before = self.out.len();
-        self.out.resize(before + STEP, 0);
+impl Unpacker {
+    fn decompress(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.partial);
+        let before = out.len();
+        out.resize(before + STEP, 0);
         let mut input = InBuffer::around(self.packed.get(self.packed_at..).unwrap_or(&[]));
-        let mut output = OutBuffer::around(self.out.get_mut(before..).unwrap_or(&mut []));
+        let mut output = OutBuffer::around(out.get_mut(before..).unwrap_or(&mut []));
         let result = self.decoder.run(&mut input, &mut output);
         let (read, written) = (input.pos(), output.pos());
         self.packed_at += read;
-        self.out.truncate(before + written);
+        out.truncate(before + written);
         // A full output may mean that there is more.
         self.more = written == STEP;
         let at = self.record;
@@ -129,11 +116,11 @@ impl Unpacker {
         } else if read == 0 && written == 0 && self.packed_at < self.packed.len() {
             self.damage = Some(format!("the compressed record at byte {at:#x} makes no sense; the rest is skipped"));
         }
-        match whole(&self.out, self.endian) {
-            Some(end) => self.partial = self.out.split_off(end),
+        match whole(out, self.endian) {
+            Some(end) => self.partial = out.split_off(end),
             None => {
                 self.damage = Some(format!("the compressed record at byte {at:#x} holds no records"));
-                self.out.clear();
+                out.clear();
             }
         }
     }
@@ -148,25 +135,6 @@ fn whole(bytes: &[u8], endian: Endian) -> Option<usize> {
             Err(0) => return None,
             Err(_) => return Some(end),
         }
-    }
-}
-
-impl Read for Unpacker {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.out_at >= self.out.len()
-            && let Err(error) = self.refill()
-        {
-            let message = error.to_string();
-            self.failed = Some(error);
-            return Err(io::Error::other(message));
-        }
-        let rest = self.out.get(self.out_at..).unwrap_or(&[]);
-        let count = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.out_at += count;
-        Ok(count)
     }
 }
 

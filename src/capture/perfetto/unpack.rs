@@ -1,15 +1,15 @@
 //! Compressed packets: each holds a run of packets. They are unpacked once, into memory or a temporary file without a
 //! name, so that they can be read in any order.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::sync::Arc;
 
 use super::packets::{MAX_PACKET, Packet, Packets, field, whole};
 use super::wire::Fields;
-use crate::capture::archive::{self, Budget};
+use crate::capture::archive::{Pieces, store_pieces};
 use crate::capture::source::ReadAt;
 use crate::capture::trace_dat::notes::Notes;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 
 /// A packet's compressed packets, and whether they are zstd and not deflate.
 pub(super) fn compressed(body: &[u8]) -> Option<(&[u8], bool)> {
@@ -22,21 +22,9 @@ pub(super) fn compressed(body: &[u8]) -> Option<(&[u8], bool)> {
 
 /// All packets, those that are compressed unpacked.
 pub(super) fn unpack(source: &Arc<dyn ReadAt>, notes: &mut Notes) -> Result<Unpacked> {
-    let mut unpacker = Unpacker {
-        packets: Packets::new(Arc::clone(source)),
-        out: Vec::new(),
-        out_at: 0,
-        settled: 0,
-        damaged: 0,
-        first_damage: None,
-        failed: None,
-    };
-    let budget = Budget::for_archive(source.len());
-    let unpacked = archive::store(&mut unpacker, &budget, &|error| Error::format(error.to_string()));
-    if let Some(error) = unpacker.failed {
-        return Err(error);
-    }
-    let unpacked = unpacked.map_err(|error| match error.kind() {
+    let mut unpacker =
+        Unpacker { packets: Packets::new(Arc::clone(source)), settled: 0, damaged: 0, first_damage: None };
+    let unpacked = store_pieces(&mut unpacker, source.len()).map_err(|error| match error.kind() {
         ErrorKind::Limit => error.hint("record without compression_type"),
         _ => error,
     })?;
@@ -60,35 +48,30 @@ pub(super) struct Unpacked {
 
 struct Unpacker {
     packets: Packets,
-    out: Vec<u8>,
-    out_at: usize,
     settled: u64,
     damaged: u64,
     first_damage: Option<String>,
-    failed: Option<Error>,
 }
 
-impl Unpacker {
-    fn refill(&mut self) -> Result<()> {
-        self.out.clear();
-        self.out_at = 0;
-        while self.out.is_empty() {
+impl Pieces for Unpacker {
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<()> {
+        while out.is_empty() {
             let Some(packet) = self.packets.next()? else { return Ok(()) };
             let end = packet.at.saturating_add(packet.size);
             let settles = match compressed(packet.body) {
                 None => {
-                    head(packet.body.len(), &mut self.out);
-                    self.out.extend_from_slice(packet.body);
+                    head(packet.body.len(), out);
+                    out.extend_from_slice(packet.body);
                     settles(packet.body)
                 }
                 Some((bytes, zstd)) => {
-                    if let Err(why) = inflate(bytes, zstd, &mut self.out) {
+                    if let Err(why) = inflate(bytes, zstd, out) {
                         self.damaged += 1;
                         self.first_damage.get_or_insert_with(|| format!("is at byte {:#x}: {why}", packet.at));
                     }
-                    let sound = whole(&self.out, 0).last().map_or(0, |last: Packet<'_>| last.at + last.size);
-                    self.out.truncate(sound as usize);
-                    whole(&self.out, 0).any(|packet| settles(packet.body))
+                    let sound = whole(out, 0).last().map_or(0, |last: Packet<'_>| last.at + last.size);
+                    out.truncate(sound as usize);
+                    whole(out, 0).any(|packet| settles(packet.body))
                 }
             };
             if settles && self.settled == 0 {
@@ -125,24 +108,5 @@ fn inflate(bytes: &[u8], zstd: bool, out: &mut Vec<u8>) -> std::result::Result<(
         Ok(size) if size as u64 == MAX_PACKET => Err(format!("it holds {MAX_PACKET} bytes or more")),
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-impl Read for Unpacker {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.out_at >= self.out.len()
-            && let Err(error) = self.refill()
-        {
-            let message = error.to_string();
-            self.failed = Some(error);
-            return Err(io::Error::other(message));
-        }
-        let rest = self.out.get(self.out_at..).unwrap_or(&[]);
-        let count = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        self.out_at += count;
-        Ok(count)
     }
 }
