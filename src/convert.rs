@@ -200,6 +200,7 @@ pub fn interpret<'a>(
     session: &'a Session,
     selection: &Selection,
     durations: bool,
+    limits: Limits,
     monitor: &Monitor<'_>,
 ) -> Result<Interpreted<'a>> {
     let lanes = lanes(session, selection);
@@ -208,7 +209,7 @@ pub fn interpret<'a>(
         timeline.keep_durations();
     }
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, Limits::default(), &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
+    let done = run(&lanes.lanes, limits, &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
 }
 

@@ -31,6 +31,13 @@ pub(super) struct InputArgs {
     /// The virtual counter offset of an arm64 VM or vCPU: guest counter = host counter - CYCLES.
     #[arg(long, value_name = "VM[/VCPU]=CYCLES", allow_hyphen_values = true)]
     cntvoff: Vec<OffsetSpec>,
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+/// What may be said of any capture.
+#[derive(Debug, Args)]
+pub(super) struct ReadingArgs {
     /// The host's TSC rate in Hz.
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u64).range(1..))]
     tsc_hz: Option<u64>,
@@ -94,11 +101,20 @@ impl InputArgs {
                 .cloned()
                 .chain(self.cntvoff.iter().cloned().map(OffsetSpec::from_cntvoff))
                 .collect(),
+            ..self.reading.request()
+        })
+    }
+}
+
+impl ReadingArgs {
+    /// A request that names no capture.
+    pub(super) fn request(&self) -> Request {
+        Request {
             tsc_hz: self.tsc_hz,
             ignore_recorded_offsets: self.infer,
             max_unpacked: self.max_unpacked,
             ..Request::default()
-        })
+        }
     }
 }
 

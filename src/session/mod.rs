@@ -41,8 +41,10 @@ use runs::Host;
 use survey::Survey;
 
 pub use inputs::LeftOut;
+pub(crate) use inputs::{is_report, is_sound_text};
 pub use rate::RateChoice;
 pub use rivals::{Rival, better_vm, stamps_are_nanoseconds};
+pub(crate) use survey::shows_runs;
 pub use words::conflict_words;
 
 /// What a capture is for.

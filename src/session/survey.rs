@@ -188,6 +188,24 @@ struct Scratch {
     counts: Vec<u32>,
 }
 
+/// Whether a guest is entered or left in `capture`, which makes it a host's. Ends with the first such event.
+pub(crate) fn shows_runs(capture: &Capture, monitor: &Monitor<'_>) -> Result<bool> {
+    let Events { entry, exit, .. } = Events::new(&capture.formats);
+    if entry.is_none() && exit.is_none() {
+        return Ok(false);
+    }
+    let streams = capture.buffers.iter().flat_map(|buffer| &buffer.streams);
+    let chunks: Vec<_> = streams.flat_map(|s| (0..s.source.chunks()).map(move |chunk| (chunk, s))).collect();
+    let found = chunks.par_iter().map_init(Chunk::default, |chunk, (index, stream)| {
+        monitor.check()?;
+        chunk.clear();
+        stream.source.read(*index, chunk)?;
+        Ok(chunk.records.iter().any(|r| Some(r.event) == entry || Some(r.event) == exit))
+    });
+    let end = found.find_any(|found| !matches!(found, Ok(false))).unwrap_or(Ok(false));
+    end.map_err(|error: crate::error::Error| error.in_file(&capture.path))
+}
+
 /// Reads all of `capture` once.
 pub fn survey(capture: &Capture, monitor: &Monitor<'_>) -> Result<Survey> {
     let events = Events::new(&capture.formats);
