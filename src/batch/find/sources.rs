@@ -49,8 +49,16 @@ impl<'a> Finder<'a> {
     /// What was found, each capture once.
     pub fn finish(self) -> Found {
         let mut found = self.found;
-        found.sources.sort_by_cached_key(Source::name);
-        found.sources.dedup_by(|a, b| a.same(b));
+        let mut met: Vec<Source> = Vec::new();
+        // By where they are: one capture may be found by two names.
+        found.sources.sort_by_cached_key(|source| (source.shown(), std::cmp::Reverse(source.name())));
+        for source in found.sources {
+            if met.last().is_none_or(|last| !last.same(&source)) {
+                met.push(source);
+            }
+        }
+        met.sort_by_cached_key(Source::name);
+        found.sources = met;
         found
     }
 
