@@ -361,3 +361,6 @@ pub(super) fn read_done(store: &dyn Store, path: &Path) -> Result<Option<Done>> 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ fn parts_killed_in_the_midst_and_run_again_give_the_whole() {
     let parts = scratch.path("parts");
     let shard = |n: usize| format!("--shard={n}/3");
     let mut workers: Vec<Child> = (1..=3).map(|n| start(&source, &parts, &[&shard(n), "--threads", "1"])).collect();
-    while tree::kept(&parts, "done").len() < 6 {
+    while tree::kept(&parts, "done").len() < 6 || tree::kept(&parts, "log").len() < 3 {
         thread::sleep(Duration::from_millis(5));
     }
     for worker in &mut workers {
