@@ -15,16 +15,18 @@ pub struct Kallsyms {
     table: OnceLock<Table>,
 }
 
-/// Where a function starts, and where its name starts in the text.
+/// Where a function starts, and where its name starts in [`Table::names`].
 #[derive(Clone, Copy)]
 struct Function {
     address: u64,
     name: u32,
 }
 
+/// What is kept of the text: less than half of it.
 #[derive(Default)]
 struct Table {
-    text: Vec<u8>,
+    /// A line each.
+    names: Vec<u8>,
     /// By address.
     functions: Vec<Function>,
 }
@@ -38,12 +40,12 @@ impl Kallsyms {
     /// Symbols from text that is already there.
     pub fn from_text(text: impl Into<Vec<u8>>) -> Self {
         let table = OnceLock::new();
-        let _ = table.set(Table::parse(text.into()));
+        let _ = table.set(Table::parse(&text.into()));
         Self { load: Box::new(|| Ok(Vec::new())), table }
     }
 
     fn table(&self) -> &Table {
-        self.table.get_or_init(|| Table::parse((self.load)().unwrap_or_default()))
+        self.table.get_or_init(|| Table::parse(&(self.load)().unwrap_or_default()))
     }
 
     /// The function that an address lies in: its start and its name.
@@ -51,7 +53,7 @@ impl Kallsyms {
         let table = self.table();
         let index = table.functions.partition_point(|f| f.address <= address).checked_sub(1)?;
         let function = table.functions.get(index)?;
-        let name = name_at(table.text.get(function.name as usize..)?);
+        let name = name_at(table.names.get(function.name as usize..)?);
         Some((function.address, std::str::from_utf8(name).ok()?))
     }
 
@@ -75,26 +77,32 @@ impl fmt::Debug for Kallsyms {
 impl Table {
     /// Lines of `address type name [module]`. Lines that are not such, data and zero addresses (what a user without
     /// rights sees) are passed over.
-    fn parse(text: Vec<u8>) -> Self {
-        // A line takes about 40 bytes, and about half of them are functions.
-        let mut functions = Vec::with_capacity(text.len() / 64);
-        let mut at = 0;
-        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            functions.extend(rest.get(..len).and_then(|line| function(line, at)));
-            at += len + 1;
+    fn parse(text: &[u8]) -> Self {
+        let (mut names, mut functions) = (Vec::new(), Vec::new());
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
+            if let Some((address, name)) = text.get(from..end).and_then(function)
+                && let Ok(start) = u32::try_from(names.len())
+            {
+                names.extend_from_slice(name);
+                names.push(b'\n');
+                functions.push(Function { address, name: start });
+            }
+            from = end + 1;
         }
+        names.shrink_to_fit();
+        functions.shrink_to_fit();
         if !functions.is_sorted_by_key(|f| f.address) {
             functions.sort_by_key(|f| f.address);
         }
         functions.dedup_by_key(|f| f.address);
-        Self { text, functions }
+        Self { names, functions }
     }
 }
 
-/// A line that stands at `at` in the text.
+/// Address and name, and the module if there is one, of a line that is a function's.
 #[inline]
-fn function(line: &[u8], at: usize) -> Option<Function> {
+fn function(line: &[u8]) -> Option<(u64, &[u8])> {
     // Nearly all addresses have 16 digits.
     let space = if line.get(16) == Some(&b' ') { 16 } else { line.iter().position(|&b| b == b' ')? };
     let [kind, b' ', name @ ..] = line.get(space + 1..)? else { return None };
@@ -106,10 +114,10 @@ fn function(line: &[u8], at: usize) -> Option<Function> {
         None => some_digits(line.get(..space)?)?,
     };
     let empty = matches!(name.first(), None | Some(b' ' | b'\t' | b'\r'));
-    (address != 0 && !empty).then_some(Function { address, name: u32::try_from(at + space + 3).ok()? })
+    (address != 0 && !empty).then_some((address, name))
 }
 
-/// The name at the start of the rest of a line, or of more.
+/// The name at the start of lines.
 fn name_at(rest: &[u8]) -> &[u8] {
     let end = rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
     rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest)
