@@ -7,17 +7,18 @@ use std::time::Duration;
 use crate::pipeline::Limits;
 
 /// The program itself.
-const PROGRAM: u64 = 16 << 20;
-/// What every capture needs besides events on their way: formats, symbols, buffers of the output.
-const PER_CAPTURE: u64 = 6 << 20;
-/// Of a capture's size, what stays in memory: the places of chunks, run windows, offset writes. One in so many bytes.
-const STAYS: u64 = 12;
+const PROGRAM: u64 = 12 << 20;
+/// What a capture needs besides events on their way (formats, symbols, each thread's chunks, buffers of the output): at
+/// least so much, four bytes more for each of its own, and at most so much…
+const BESIDES: (u64, u64) = (4 << 20, 20 << 20);
+/// …and of larger ones what grows with the recording: places of chunks, run windows, offset writes. One in so many bytes.
+const STAYS: u64 = 16;
 /// A capture's events on their way take at least and at most so much.
 const EVENTS: (u64, u64) = (2 << 20, 32 << 20);
 
 /// What converting a capture of `bytes` takes, out of `all`: for events on their way, and in all.
 fn need(bytes: u64, all: u64) -> (Limits, u64) {
-    let besides = PER_CAPTURE.saturating_add(bytes / STAYS);
+    let besides = bytes.saturating_mul(4).saturating_add(BESIDES.0).min(BESIDES.1).saturating_add(bytes / STAYS);
     // Recordings are compressed up to tenfold, and a decoded event is larger than a recorded one.
     let wanted = bytes.saturating_mul(4).clamp(EVENTS.0, EVENTS.1);
     let memory = wanted.min(all.saturating_sub(besides)).max(EVENTS.0 / 2);
@@ -91,8 +92,8 @@ mod tests {
     #[test]
     fn as_many_at_a_time_as_there_is_room_for() {
         let go = &|| false;
-        // Small ones take 6 MiB and 2 MiB.
-        let queue = Queue::new(16 * MIB + 17 * MIB, (0..4).map(|i| (i, 1000)));
+        // Small ones take a little over 4 MiB and 2 MiB.
+        let queue = Queue::new(PROGRAM + 13 * MIB, (0..4).map(|i| (i, 1000)));
         let (one, other) = (queue.next(go).unwrap(), queue.next(go).unwrap());
         assert_eq!((one.index, other.index, one.limits.memory), (0, 1, 2 * MIB));
         let soon = std::time::Instant::now() + Duration::from_millis(250);

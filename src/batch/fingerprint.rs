@@ -1,8 +1,8 @@
 //! What tells whether a capture, or what is wanted of it, is still the same.
 //!
 //! Sizes and times of files are not their contents, and a part of the contents is not all of it: where the store does not
-//! vouch for an object with a tag of its own, every byte is read and hashed (XXH3, 128 bits), which takes a few percent of
-//! what a conversion takes.
+//! vouch for an object with a tag of its own, every byte is read and hashed (XXH3, 128 bits: fast, and not meant against
+//! somebody who wants two captures to have one fingerprint).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -33,10 +33,11 @@ pub struct Source {
 }
 
 impl Source {
-    fn new(store: &Arc<dyn Store>, draft: Draft, base: &Path) -> Result<Self> {
+    fn new(store: &Arc<dyn Store>, draft: Draft, base: &Path) -> Self {
         let mut source = Self { store: Arc::clone(store), draft, base: base.to_owned(), files: Vec::new() };
-        source.files = source.list()?;
-        Ok(source)
+        // Where they cannot be listed, they cannot be opened either, and the capture's record says why.
+        source.files = source.list().unwrap_or_default();
+        source
     }
 
     /// The path that its output mirrors, below what the user named: of its directory, or of its file.

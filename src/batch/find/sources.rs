@@ -125,7 +125,8 @@ impl<'a> Finder<'a> {
         if drafts.is_empty() {
             self.found.nothing.push(store.shown(path).display().to_string());
         }
-        self.add(store, drafts, base)
+        self.add(store, drafts, base);
+        Ok(())
     }
 
     fn file(&mut self, store: &Arc<dyn Store>, path: &Path, base: &Path) -> Result<()> {
@@ -139,14 +140,12 @@ impl<'a> Finder<'a> {
                 draft
             }
         };
-        self.add(store, vec![draft], base)
+        self.add(store, vec![draft], base);
+        Ok(())
     }
 
-    fn add(&mut self, store: &Arc<dyn Store>, drafts: Vec<Draft>, base: &Path) -> Result<()> {
-        for draft in drafts {
-            self.found.sources.push(Source::new(store, draft, base)?);
-        }
-        Ok(())
+    fn add(&mut self, store: &Arc<dyn Store>, drafts: Vec<Draft>, base: &Path) {
+        self.found.sources.extend(drafts.into_iter().map(|draft| Source::new(store, draft, base)));
     }
 
     /// A pattern, for which a shell had no room. Outputs mirror what is behind its last fixed directory.
@@ -170,7 +169,7 @@ impl<'a> Finder<'a> {
         for (path, is_directory) in matches {
             if is_directory {
                 let drafts = self.walk(store).directory(&path)?;
-                self.add(store, drafts, &base)?;
+                self.add(store, drafts, &base);
             } else {
                 self.file(store, &path, &base)?;
             }

@@ -90,7 +90,11 @@ impl Walk<'_> {
 
     fn below(&self, path: &Path, depth: usize) -> Result<Vec<Draft>> {
         self.monitor.check()?;
-        let entries = self.store.list(path)?;
+        let entries = match self.store.list(path) {
+            // What cannot be looked into is a capture that fails: somebody hears of it, and the others go on.
+            Err(_) if depth > 0 => return Ok(vec![Draft::directory(path, Vec::new())]),
+            entries => entries?,
+        };
         if let Some(whole) = self.whole(path, &entries)? {
             return Ok(vec![whole]);
         }
