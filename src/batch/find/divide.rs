@@ -21,7 +21,8 @@ pub(super) enum Division {
 ///
 /// A file is a guest's if its name says so (`guest-…`, or `HOST-…` beside `HOST`), if another announces it, or if no guest
 /// is ever entered in it. With one host at most the directory is one capture. With several it is divided if every other
-/// file tells which host it belongs to, by its trace id or by its name; else it is left to whoever opens it.
+/// file tells which host it belongs to, by its trace id or by its name; else it is left to whoever opens it. Without a host,
+/// each file is a capture if none is called a host's or a guest's.
 ///
 /// # Errors
 /// Only `Interrupted`: a file that cannot be opened counts as a host's, so that somebody hears of it.
@@ -74,7 +75,14 @@ pub(super) fn divide(
         };
         hosts.extend(is_host.then_some(i));
     }
-    if hosts.len() <= 1 {
+    if hosts.is_empty() {
+        // Recordings of machines that have nothing to do with each other, unless somebody says that they have.
+        let shifted = |c: &Option<Capture>| c.as_ref().is_some_and(|c| c.info.time_shift.is_some());
+        let related = (0..names.len()).any(|i| owners[i].is_some() || is_guest(stems[i]) || stems[i] == "host");
+        let apart = !related && !opened.iter().any(shifted);
+        return Ok(if apart { Division::Several((0..names.len()).map(|i| vec![i]).collect()) } else { Division::One });
+    }
+    if hosts.len() == 1 {
         return Ok(Division::One);
     }
     let mut groups: Vec<Vec<usize>> = hosts.iter().map(|&host| vec![host]).collect();

@@ -19,7 +19,7 @@ pub(super) fn expected() -> Vec<String> {
     names.extend((1..=6).map(|host| format!("flat/h{host}")));
     names.extend(["ids/one", "ids/two", "split/s1", "split/s2"].map(str::to_owned));
     names.extend((1..=6).map(|n| format!("archives/a{n}")));
-    names.extend(["perf/software", "perf/zstd"].map(|n| format!("formats/{n}")));
+    names.extend(["perf/software", "perf/zstd", "mixed/sched", "mixed/zstd"].map(|n| format!("formats/{n}")));
     names.extend(DAMAGED.iter().chain(&FAILED).map(|n| (*n).to_owned()));
     names.sort();
     names
@@ -96,6 +96,12 @@ pub(super) fn fleet(root: &Path) {
         fs::create_dir_all(&to).expect("made");
         fs::copy(fixture(&format!("perf/{name}.data")), to.join(format!("{name}.data"))).expect("copied");
         fs::write(to.join("notes.txt"), "the second try\n").expect("written");
+    }
+    // Recordings of no host, which have nothing to do with each other.
+    fs::create_dir_all(root.join("formats/mixed")).expect("made");
+    for name in ["sched", "zstd"] {
+        fs::copy(fixture(&format!("perf/{name}.data")), root.join(format!("formats/mixed/{name}.data")))
+            .expect("copied");
     }
     damaged(&root.join("bad"), next());
     // None of these is a capture.
