@@ -33,7 +33,7 @@ const WEB_TRIES: u32 = 4;
 fn retry() -> RetryConfig {
     let init_backoff = Duration::from_millis(100);
     let backoff = BackoffConfig { init_backoff, max_backoff: Duration::from_secs(5), base: 2.0 };
-    RetryConfig { backoff, max_retries: 6, retry_timeout: Duration::from_secs(60) }
+    RetryConfig { backoff, max_retries: 9, retry_timeout: Duration::from_secs(60) }
 }
 
 /// A bucket, a container, or a web server.

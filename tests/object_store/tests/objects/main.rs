@@ -265,7 +265,7 @@ fn what_cannot_be_reached_is_said() {
     fails(&place, &["batch", "s3://nothing/here", "--out", &out], &["s3://nothing/here", "404", "NoSuchBucket"]);
     // A server that answers nothing else.
     place.server.set(Faults { refuse_every: 1, ..Faults::default() });
-    let words = ["s3://captures/fleet", "503", "tried 7 times", "try again later"];
+    let words = ["s3://captures/fleet", "503", "tried 10 times", "try again later"];
     fails(&place, &FROM_STORE_TO_STORE, &words);
     place.server.set(Faults::default());
     place.set("AWS_SECRET_ACCESS_KEY", "wrong");
