@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::ValueEnum;
+
 use crate::error::{Error, ErrorKind};
 
 /// The table that `--help` shows.
@@ -13,6 +15,8 @@ Exit codes:
     2  wrong usage
     3  done, but part of an input was damaged, cut short or skipped
   130  interrupted
+
+An error begins with a code that stays the same, such as error[not-a-capture]; docs/errors.md has the list.
 
 Events that the kernel lost while recording, or that could not be placed, are warnings and leave 0; --strict makes
 them 3.";
@@ -44,21 +48,42 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// How errors are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ErrorFormat {
+    /// A sentence, and a hint.
+    Text,
+    /// One line: an object `error` with code, file, offset, message and hint.
+    Json,
+}
+
 /// Shows an error, its hint on a line of its own.
-pub(super) fn report(error: &Error) -> Exit {
+pub(super) fn report(error: &Error, format: ErrorFormat) -> Exit {
     if is_broken_pipe(error) {
         return Exit::Done;
     }
-    let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "kvm-timeline: {}", printable(&error.to_string()));
-    if let Some(hint) = error.hint_text() {
-        let _ = writeln!(stderr, "hint: {}", printable(hint));
-    }
-    match error.kind() {
+    let exit = match error.kind() {
         ErrorKind::Usage => Exit::Usage,
         ErrorKind::Interrupted => Exit::Interrupted,
         _ => Exit::Failed,
+    };
+    let mut stderr = io::stderr().lock();
+    if format == ErrorFormat::Json {
+        let error = serde_json::json!({ "error": {
+            "code": error.code().name(),
+            "file": error.file().map(|file| printable(&file.display().to_string())),
+            "offset": error.offset(),
+            "message": printable(&error.message()),
+            "hint": error.hint_text().map(printable),
+        } });
+        let _ = writeln!(stderr, "{error}");
+        return exit;
     }
+    let _ = writeln!(stderr, "kvm-timeline: error[{}]: {}", error.code(), printable(&error.to_string()));
+    if let Some(hint) = error.hint_text() {
+        let _ = writeln!(stderr, "hint: {}", printable(hint));
+    }
+    exit
 }
 
 fn is_broken_pipe(error: &Error) -> bool {

@@ -17,6 +17,7 @@ mod stats;
 
 use clap::{Parser, Subcommand};
 
+use exit::ErrorFormat;
 pub use exit::Exit;
 
 use crate::error::{Error, ErrorKind};
@@ -34,6 +35,9 @@ struct Cli {
     /// Print nothing but results and errors.
     #[arg(short, long, global = true)]
     quiet: bool,
+    /// How an error is shown: in words, or as one line of JSON for scripts.
+    #[arg(long, global = true, value_enum, default_value_t = ErrorFormat::Text)]
+    error_format: ErrorFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -90,6 +94,6 @@ pub fn main() -> Exit {
     };
     match done {
         Ok(exit) => exit,
-        Err(error) => exit::report(&error),
+        Err(error) => exit::report(&error, cli.error_format),
     }
 }

@@ -13,7 +13,7 @@ use crate::clock::pvclock::{self, ClockSample, Params, Update};
 use crate::clock::rate::TscRate;
 use crate::clock::scaling::{HostRange, Scaling};
 use crate::clock::windows::Windows;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::evidence::{Extra, HostEvidence, evidence, given};
 use crate::session::facts::Facts;
@@ -261,6 +261,7 @@ impl Pairing {
         }
         let unusable = |why: &str| {
             Error::new(ErrorKind::Evidence, format!("recorded with the clock `{clock}`, which cannot be placed: {why}"))
+                .coded(Code::NoClock)
                 .in_file(&guest.capture.path)
                 .hint("record the guest with `trace-cmd record -C x86-tsc …`")
         };
@@ -384,6 +385,7 @@ fn cannot_infer(capture: &Capture, why: Undecided) -> Error {
         ErrorKind::Evidence,
         format!("no TSC offset was recorded for this guest, and it cannot be inferred: {}", undecided(why)),
     )
+    .coded(Code::NoClock)
     .in_file(&capture.path)
     .hint(
         "record kvm:kvm_write_tsc_offset on the host before the VM starts, or give the offset of \
