@@ -19,6 +19,8 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use container::{Container, take};
+// Built as the targets are, so that nothing is built twice; what counts their coverage must be there.
+use libfuzzer_sys as _;
 use kvm_timeline::capture::{self, Capture, Chunk, Endian};
 use kvm_timeline_fuzz::model::Shape;
 use kvm_timeline_fuzz::ring_pages::{Layout, PageBuilder};

@@ -1,7 +1,9 @@
 //! Every input that a fuzz target ever failed on, through the function that the target calls.
+//!
+//! `KVM_TIMELINE_CORPUS=DIRECTORY` runs a fuzzer's corpus as well, a directory per target: `fuzz/coverage` does.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::exercise::TARGETS;
@@ -12,10 +14,12 @@ const MOST: Duration = Duration::from_secs(10);
 #[test]
 fn what_failed_once_fails_no_more() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/hostile");
+    let more = std::env::var_os("KVM_TIMELINE_CORPUS").unwrap_or_default();
+    let more: Vec<PathBuf> = std::env::split_paths(&more).collect();
     let mut inputs = 0;
     for (target, run) in TARGETS {
-        let Ok(list) = fs::read_dir(directory.join(target)) else { continue };
-        for entry in list {
+        let lists = more.iter().chain([&directory]).filter_map(|directory| fs::read_dir(directory.join(target)).ok());
+        for entry in lists.flatten() {
             let path = entry.expect("an entry").path();
             let bytes = fs::read(&path).expect("readable");
             let started = Instant::now();
