@@ -106,7 +106,7 @@ fn measure(path: PathBuf) {
     black_box(lanes(&session, &all).lanes.len());
     let interpreted = median(|| {
         let start = Instant::now();
-        black_box(interpret(&session, &all, false, &monitor).expect("readable").ledgers.len());
+        black_box(interpret(&session, &all, false, Default::default(), &monitor).expect("readable").ledgers.len());
         start.elapsed()
     });
     show("pass 2 without encoding", events, interpreted);

@@ -20,7 +20,7 @@ use crate::export::{Format, gzip};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, Limits, run};
+use crate::pipeline::{Consumer, Limits, Write, run};
 use crate::report::Report;
 use crate::selection::Selection;
 use crate::session::Session;
@@ -130,7 +130,7 @@ pub fn convert(
     session: &Session,
     selection: &Selection,
     options: &ConvertOptions,
-    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    write: &mut Write<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<Report> {
     options.check()?;
@@ -146,7 +146,7 @@ pub fn convert(
             *bytes = gzip::member(bytes);
         }
     };
-    let copied = |mut bytes: Vec<u8>, write: &mut dyn FnMut(&[u8]) -> Result<()>| {
+    let copied = |mut bytes: Vec<u8>, write: &mut Write<'_>| {
         pack(&mut bytes);
         write(&bytes)
     };
@@ -200,6 +200,7 @@ pub fn interpret<'a>(
     session: &'a Session,
     selection: &Selection,
     durations: bool,
+    limits: Limits,
     monitor: &Monitor<'_>,
 ) -> Result<Interpreted<'a>> {
     let lanes = lanes(session, selection);
@@ -208,7 +209,7 @@ pub fn interpret<'a>(
         timeline.keep_durations();
     }
     let mut draw = Draw::new(timeline, selection);
-    let done = run(&lanes.lanes, Limits::default(), &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
+    let done = run(&lanes.lanes, limits, &mut draw, &|_, _, _| {}, &mut |_| Ok(()), monitor)?;
     Ok(Interpreted { lanes, ledgers: done.ledgers, outcome: draw.timeline.finish() })
 }
 

@@ -1,5 +1,6 @@
 //! kvm-timeline puts a Linux KVM host and its guests on one timeline.
 
+pub mod batch;
 pub mod capture;
 pub mod check;
 pub mod cli;

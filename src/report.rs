@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything a report says; serialised as it is by `--report FILE`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -117,7 +117,7 @@ pub struct SegmentReport {
 }
 
 /// The host's TSC rate.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct TscReport {
     /// Cycles per second; null where nothing tells it, and one cycle is shown as one nanosecond.
     pub hz: Option<u64>,
@@ -128,7 +128,7 @@ pub struct TscReport {
 }
 
 /// A TSC rate that was not used.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct RateReport {
     /// Where the rate is from.
     pub source: String,
@@ -139,7 +139,7 @@ pub struct RateReport {
 }
 
 /// One stall mark.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct StallReport {
     /// VM name.
     pub vm: String,

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Gets the text of `/proc/kallsyms` as recorded.
 type Load = dyn Fn() -> Result<Vec<u8>> + Send + Sync;
@@ -12,25 +12,28 @@ type Load = dyn Fn() -> Result<Vec<u8>> + Send + Sync;
 /// The functions of a recorded kernel.
 pub struct Kallsyms {
     load: Box<Load>,
-    table: OnceLock<Table>,
+    table: OnceLock<Result<Table>>,
 }
 
-/// Where a function starts, and where its name lies in the text.
+/// Where a function starts, and where its name starts in [`Table::names`].
 #[derive(Clone, Copy)]
 struct Function {
     address: u64,
-    name: (u32, u32),
+    name: u32,
 }
 
+/// What is kept of the text: less than half of it.
 #[derive(Default)]
 struct Table {
-    text: Vec<u8>,
+    /// A line each.
+    names: Vec<u8>,
     /// By address.
     functions: Vec<Function>,
 }
 
 impl Kallsyms {
-    /// Symbols that `load` reads when they are first needed. If that fails there are none: a name is worth no error.
+    /// Symbols that `load` reads when they are first needed. If that fails there are none, and [`Kallsyms::failure`] says
+    /// why: a name is worth no error.
     pub fn lazy(load: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
         Self { load: Box::new(load), table: OnceLock::new() }
     }
@@ -38,27 +41,31 @@ impl Kallsyms {
     /// Symbols from text that is already there.
     pub fn from_text(text: impl Into<Vec<u8>>) -> Self {
         let table = OnceLock::new();
-        let _ = table.set(Table::parse(text.into()));
+        let _ = table.set(Ok(Table::parse(&text.into())));
         Self { load: Box::new(|| Ok(Vec::new())), table }
     }
 
-    fn table(&self) -> &Table {
-        self.table.get_or_init(|| Table::parse((self.load)().unwrap_or_default()))
+    fn table(&self) -> Option<&Table> {
+        self.table.get_or_init(|| (self.load)().map(|text| Table::parse(&text))).as_ref().ok()
+    }
+
+    /// Why symbols that were needed could not be read.
+    pub fn failure(&self) -> Option<&Error> {
+        self.table.get()?.as_ref().err()
     }
 
     /// The function that an address lies in: its start and its name.
     pub fn find(&self, address: u64) -> Option<(u64, &str)> {
-        let table = self.table();
+        let table = self.table()?;
         let index = table.functions.partition_point(|f| f.address <= address).checked_sub(1)?;
         let function = table.functions.get(index)?;
-        let (start, end) = function.name;
-        let name = table.text.get(start as usize..end as usize)?;
+        let name = name_at(table.names.get(function.name as usize..)?);
         Some((function.address, std::str::from_utf8(name).ok()?))
     }
 
     /// How many functions there are.
     pub fn len(&self) -> usize {
-        self.table().functions.len()
+        self.table().map_or(0, |table| table.functions.len())
     }
 
     /// Whether there are none.
@@ -76,52 +83,84 @@ impl fmt::Debug for Kallsyms {
 impl Table {
     /// Lines of `address type name [module]`. Lines that are not such, data and zero addresses (what a user without
     /// rights sees) are passed over.
-    fn parse(text: Vec<u8>) -> Self {
-        let mut functions = Vec::new();
-        let mut at = 0;
-        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            functions.extend(rest.get(..len).and_then(|line| function(line, at)));
-            at += len + 1;
+    fn parse(text: &[u8]) -> Self {
+        let (mut names, mut functions) = (Vec::new(), Vec::new());
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
+            if let Some((address, name)) = text.get(from..end).and_then(function)
+                && let Ok(start) = u32::try_from(names.len())
+            {
+                names.extend_from_slice(name);
+                names.push(b'\n');
+                functions.push(Function { address, name: start });
+            }
+            from = end + 1;
         }
+        names.shrink_to_fit();
+        functions.shrink_to_fit();
         if !functions.is_sorted_by_key(|f| f.address) {
             functions.sort_by_key(|f| f.address);
         }
         functions.dedup_by_key(|f| f.address);
-        Self { text, functions }
+        Self { names, functions }
     }
 }
 
-/// A line that stands at `at` in the text.
+/// Address and name, and the module if there is one, of a line that is a function's.
 #[inline]
-fn function(line: &[u8], at: usize) -> Option<Function> {
+fn function(line: &[u8]) -> Option<(u64, &[u8])> {
     // Nearly all addresses have 16 digits.
     let space = if line.get(16) == Some(&b' ') { 16 } else { line.iter().position(|&b| b == b' ')? };
     let [kind, b' ', name @ ..] = line.get(space + 1..)? else { return None };
     if !matches!(kind, b't' | b'T' | b'w' | b'W') {
         return None;
     }
-    let mut address = 0_u64;
-    for &byte in line.get(..space)? {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            _ => return None,
-        };
-        if address >> 60 != 0 {
-            return None;
-        }
-        address = address << 4 | u64::from(digit);
+    let address = match line.first_chunk().filter(|_| space == 16) {
+        Some(&digits) => sixteen_digits(digits)?,
+        None => some_digits(line.get(..space)?)?,
+    };
+    let empty = matches!(name.first(), None | Some(b' ' | b'\t' | b'\r'));
+    (address != 0 && !empty).then_some((address, name))
+}
+
+/// The name at the start of lines.
+fn name_at(rest: &[u8]) -> &[u8] {
+    let end = rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest)
+}
+
+fn some_digits(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |address, &byte| {
+        let digit = char::from(byte).to_digit(16)?;
+        (address >> 60 == 0).then_some(address << 4 | u64::from(digit))
+    })
+}
+
+/// All sixteen digits at once.
+#[inline]
+fn sixteen_digits(digits: [u8; 16]) -> Option<u64> {
+    const EACH: u128 = u128::MAX / 0xff;
+    let digits = u128::from_be_bytes(digits);
+    // Letters differ from digits in this bit, and their lowest four bits count from 1.
+    let letters = digits >> 6 & EACH;
+    let values = (digits & (EACH * 0xf)) + letters * 9;
+    // Letters are 10 to 15, and from its value each digit is again what it was; capital letters are made small before.
+    let small = digits | (letters * 0x20);
+    let again = values + EACH * u128::from(b'0') + letters * u128::from(b'a' - 10 - b'0');
+    if small != again || values & (EACH * 0xf0) != 0 || (values + EACH * 6) >> 4 & EACH != letters {
+        return None;
     }
-    let len = memchr::memchr3(b' ', b'\t', b'\r', name).unwrap_or(name.len());
-    let start = u32::try_from(at + space + 3).ok()?;
-    let end = start.checked_add(u32::try_from(len).ok()?)?;
-    (address != 0 && len > 0).then_some(Function { address, name: (start, end) })
+    // Pairs of digits move together, then pairs of bytes, and so on.
+    let values = (values >> 4 | values) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    let values = (values >> 8 | values) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    let values = (values >> 16 | values) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    Some((values >> 32 | values) as u64)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -138,10 +177,23 @@ mod tests {
         assert_eq!(symbols.find(0x1000), None);
     }
 
+    proptest! {
+        #[test]
+        fn sixteen_digits_are_a_number(value: u64, upper: bool, at in 0..16_usize, other: u8) {
+            let text = if upper { format!("{value:016X}") } else { format!("{value:016x}") };
+            let mut digits: [u8; 16] = text.as_bytes().try_into().unwrap();
+            prop_assert_eq!(sixteen_digits(digits), Some(value));
+            digits[at] = other;
+            let text = std::str::from_utf8(&digits).ok().filter(|text| !text.starts_with('+'));
+            prop_assert_eq!(sixteen_digits(digits), text.and_then(|text| u64::from_str_radix(text, 16).ok()));
+        }
+    }
+
     #[test]
     fn symbols_that_cannot_be_read_are_none() {
         let broken = Kallsyms::lazy(|| Err(crate::error::Error::format("gone")));
         assert!(broken.is_empty());
         assert_eq!(broken.find(1), None);
+        assert_eq!(broken.failure().map(Error::to_string).as_deref(), Some("gone"));
     }
 }

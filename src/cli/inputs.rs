@@ -32,6 +32,13 @@ pub(super) struct InputArgs {
     /// The virtual counter offset of an arm64 VM or vCPU: guest counter = host counter - CYCLES.
     #[arg(long, value_name = "VM[/VCPU]=CYCLES", allow_hyphen_values = true)]
     cntvoff: Vec<OffsetSpec>,
+    #[command(flatten)]
+    reading: ReadingArgs,
+}
+
+/// What may be said of any capture.
+#[derive(Debug, Args)]
+pub(super) struct ReadingArgs {
     /// The host's TSC rate in Hz.
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u64).range(1..))]
     tsc_hz: Option<u64>,
@@ -76,11 +83,6 @@ impl InputArgs {
             let message = format!("VM {} has both --offset and --cntvoff", spec.vm);
             return Err(Error::new(ErrorKind::Usage, message).hint("they say the same with opposite signs: give one"));
         }
-        let mut limits = Limits::default();
-        self.limit.iter().for_each(|spec| limits.set(spec.limit, spec.value));
-        if let Some(most) = self.max_unpacked {
-            limits.set(Limit::Unpacked, most.max(1));
-        }
         Ok(Request {
             paths: self.paths.clone(),
             hosts: self.host.clone(),
@@ -92,11 +94,20 @@ impl InputArgs {
                 .cloned()
                 .chain(self.cntvoff.iter().cloned().map(OffsetSpec::from_cntvoff))
                 .collect(),
-            tsc_hz: self.tsc_hz,
-            ignore_recorded_offsets: self.infer,
-            limits,
-            ..Request::default()
+            ..self.reading.request()
         })
+    }
+}
+
+impl ReadingArgs {
+    /// A request that names no capture.
+    pub(super) fn request(&self) -> Request {
+        let mut limits = Limits::default();
+        self.limit.iter().for_each(|spec| limits.set(spec.limit, spec.value));
+        if let Some(most) = self.max_unpacked {
+            limits.set(Limit::Unpacked, most.max(1));
+        }
+        Request { tsc_hz: self.tsc_hz, ignore_recorded_offsets: self.infer, limits, ..Request::default() }
     }
 }
 

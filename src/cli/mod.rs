@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand, and nothing that a library user would miss.
 
+mod batch;
 mod check;
 mod convert;
+mod draw;
 mod exit;
 mod filters;
 mod inputs;
@@ -46,6 +48,8 @@ struct Cli {
 enum Command {
     /// Write a timeline: Perfetto protobuf (.pftrace) or Chrome JSON (.json).
     Convert(convert::Args),
+    /// Convert many captures, several at a time; safe to run again, and to share among machines.
+    Batch(Box<batch::Args>),
     /// Prove that every guest event lies inside a run window of its vCPU.
     Check(check::Args),
     /// Show each vCPU's TSC-offset history.
@@ -79,7 +83,10 @@ pub fn main() -> Exit {
         pool = pool.num_threads(usize::from(threads));
     }
     let done = match pool.build() {
+        // It hands its captures to the pool itself.
+        Ok(pool) if let Command::Batch(args) = &cli.command => batch::run(args, cli.quiet, &pool),
         Ok(pool) => pool.install(|| match &cli.command {
+            Command::Batch(_) => Ok(Exit::Usage),
             Command::Convert(args) => convert::run(args, cli.quiet),
             Command::Check(args) => check::run(args, cli.quiet),
             Command::Offsets(args) => offsets::run(args, cli.quiet),

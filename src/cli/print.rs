@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Exit;
-use super::convert::SpanArg;
+use super::draw::SpanArg;
 use super::filters::FilterArgs;
 use super::inputs::{InputArgs, report_inputs, say};
 use super::output::Output;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Exit;
-use super::convert::SpanArg;
+use super::draw::SpanArg;
 use super::exit::printable;
 use super::filters::FilterArgs;
 use super::inputs::{InputArgs, keep_inputs, report_inputs};

@@ -6,6 +6,7 @@ mod search;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::capture::tree::{Directory, Tree};
 use crate::capture::{Capture, Content, content};
@@ -13,11 +14,12 @@ use crate::error::{Code, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::facts::{Facts, MAX_FACT_FILE};
 use crate::session::manifest::{FILE_NAME, Manifest};
-use crate::session::request::{GuestSpec, Request};
+use crate::session::request::{Given, GuestSpec, Request};
 use crate::session::survey::{Survey, survey};
 
 pub use left_out::LeftOut;
 use search::Search;
+pub(crate) use search::{is_report, is_sound_text};
 
 /// How a capture came to be an input.
 #[derive(Clone, Debug)]
@@ -86,6 +88,12 @@ pub(super) fn open(request: &Request, monitor: &Monitor<'_>) -> Result<OpenedAll
             _ if meta.is_dir() => search.directory(path)?,
             Some(name) if name == FILE_NAME => search.directory(parent)?,
             _ => search.file(path, &meta)?,
+        }
+    }
+    for given in &request.given {
+        match given {
+            Given::Tree(tree) => search.tree(tree)?,
+            Given::File(path, source) => search.source(path, Arc::clone(source))?,
         }
     }
     for path in &request.hosts {

@@ -41,8 +41,10 @@ use runs::Host;
 use survey::Survey;
 
 pub use inputs::LeftOut;
+pub(crate) use inputs::{is_report, is_sound_text};
 pub use rate::RateChoice;
 pub use rivals::{Rival, better_vm, stamps_are_nanoseconds};
+pub(crate) use survey::shows_runs;
 pub use words::conflict_words;
 
 /// What a capture is for.
@@ -293,6 +295,9 @@ impl Session {
         for input in &self.inputs {
             let path = input.capture.path.display();
             damaged.extend(input.capture.info.damaged.iter().map(|d| format!("{path}: {d}")));
+            if let Some(error) = input.capture.info.kallsyms.as_ref().and_then(|symbols| symbols.failure()) {
+                damaged.push(format!("{path}: functions have no names, as kallsyms cannot be read: {error}"));
+            }
             for stream in input.survey.streams.iter().filter(|s| s.damaged > 0) {
                 let what = stream.damage.join("; ");
                 damaged.push(format!("{path}: CPU {}: {} damaged places: {what}", stream.cpu, stream.damaged));

@@ -1,9 +1,13 @@
 //! What the user said about the inputs.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::capture::limits::Limits;
+use crate::capture::source::ReadAt;
+use crate::capture::tree::Tree;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::TscOffset;
 
@@ -12,6 +16,8 @@ use crate::time::TscOffset;
 pub struct Request {
     /// Directories, archives or files whose roles are found out from their contents.
     pub paths: Vec<PathBuf>,
+    /// The same, where they have no path of their own in the file system.
+    pub given: Vec<Given>,
     /// The host's files.
     pub hosts: Vec<PathBuf>,
     /// The guests' files.
@@ -31,6 +37,24 @@ pub struct Request {
     pub limits: Limits,
     /// Do not use recorded offsets, to see what inference makes of it.
     pub ignore_recorded_offsets: bool,
+}
+
+/// An input that the caller opened.
+#[derive(Clone)]
+pub enum Given {
+    /// A directory, searched from its root.
+    Tree(Arc<dyn Tree>),
+    /// An archive or a single capture, and its name in messages.
+    File(PathBuf, Arc<dyn ReadAt>),
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tree(tree) => f.debug_tuple("Tree").field(&tree.shown(Path::new(""))).finish(),
+            Self::File(path, _) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
 }
 
 /// `NAME[,pid=N][,threads=A:B…]=FILE`.

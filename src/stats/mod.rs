@@ -3,7 +3,7 @@
 mod rows;
 mod table;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use rows::{Row, csv, parquet, quoted, rows};
 pub use table::text;
@@ -11,13 +11,14 @@ pub use table::text;
 use crate::convert::interpret;
 use crate::error::Result;
 use crate::monitor::Monitor;
+use crate::pipeline::Limits;
 use crate::report::{StallReport, TscReport};
 use crate::selection::Selection;
 use crate::session::Session;
 use crate::timeline::{ExitTotals, StateTimes, TaskTimes};
 
 /// The statistics of a session.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Stats {
     /// The VMs.
     pub vms: Vec<VmStats>,
@@ -28,7 +29,7 @@ pub struct Stats {
 }
 
 /// One VM.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct VmStats {
     /// Name.
     pub name: String,
@@ -44,7 +45,7 @@ pub struct VmStats {
 
 /// Where a guest task's time went. `running_ns` is at least the sum of the other three: the rest is
 /// the guest's own halts, as in a paravirtual lock, and what is not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct TaskStats {
     /// "comm `[pid]`".
     pub task: String,
@@ -66,7 +67,7 @@ impl TaskStats {
 }
 
 /// Waits after wakeups.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Waits {
     /// How many.
     pub count: u64,
@@ -99,7 +100,7 @@ impl Waits {
 }
 
 /// A host task that ran while a vCPU was preempted or waited.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct InsteadStats {
     /// "comm `[tid]`", or "web vCPU 1" for a vCPU.
     pub task: String,
@@ -110,7 +111,7 @@ pub struct InsteadStats {
 }
 
 /// One vCPU. The six times exclude each other and add up to `span_ns`.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct VcpuStats {
     /// The number in its rows' names.
     pub id: u32,
@@ -150,7 +151,7 @@ pub struct VcpuStats {
 }
 
 /// The exits of one vCPU for one reason, each from kvm_exit to the next kvm_entry, time off the CPU included.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ExitStats {
     /// The kernel's own name.
     pub reason: String,
@@ -199,7 +200,16 @@ fn percentile(sorted: &[u64], percent: usize) -> u64 {
 ///
 /// If an input can no longer be read, or if the monitor asks to stop.
 pub fn stats(session: &Session, selection: &Selection, monitor: &Monitor<'_>) -> Result<Stats> {
-    let interpreted = interpret(session, selection, true, monitor)?;
+    stats_within(session, selection, Limits::default(), monitor)
+}
+
+/// As [`stats`], within limits of memory.
+///
+/// # Errors
+///
+/// As [`stats`].
+pub fn stats_within(session: &Session, selection: &Selection, limits: Limits, monitor: &Monitor<'_>) -> Result<Stats> {
+    let interpreted = interpret(session, selection, true, limits, monitor)?;
     let outcome = &interpreted.outcome;
     let vcpu = |v: usize, c: usize| {
         let vcpu = &session.vms[v].vcpus[c];

@@ -4,6 +4,7 @@
 
 mod arrows;
 mod bad_input;
+mod batch;
 mod check;
 mod convert;
 mod determinism;

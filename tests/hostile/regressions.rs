@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::exercise::TARGETS;
 
-/// Far more than any of them takes.
-const MOST: Duration = Duration::from_secs(10);
+/// Far more than any of them takes, in a debug build on a busy machine.
+const MOST: Duration = Duration::from_secs(20);
 
 #[test]
 fn what_failed_once_fails_no_more() {

@@ -107,8 +107,12 @@ impl<'a> Search<'a> {
 
     /// Searches a directory that the user named.
     pub(super) fn directory(&mut self, path: &Path) -> Result<()> {
-        let tree: Arc<dyn Tree> = Arc::new(Directory::new(path));
-        self.root(path, &tree, 0, None)
+        self.tree(&(Arc::new(Directory::new(path)) as Arc<dyn Tree>))
+    }
+
+    /// Searches a tree from its root.
+    pub(super) fn tree(&mut self, tree: &Arc<dyn Tree>) -> Result<()> {
+        self.root(&tree.shown(Path::new("")), tree, 0, None)
     }
 
     /// Reads a file that the user named without saying what it is.
@@ -116,7 +120,11 @@ impl<'a> Search<'a> {
         if !meta.is_file() {
             return Err(capture::open(path).err().unwrap_or_else(|| nothing_found(path)));
         }
-        let source: Arc<dyn ReadAt> = Arc::new(FileSource::open(path)?);
+        self.source(path, Arc::new(FileSource::open(path)?))
+    }
+
+    /// Reads an open file of which nobody said what it is.
+    pub(super) fn source(&mut self, path: &Path, source: Arc<dyn ReadAt>) -> Result<()> {
         let Content::Packed(packing) = content(&head(path, &*source, HEAD)?) else {
             return self.push(capture::open_source_within(path, source, &self.limits)?, Named::Found, 0);
         };
@@ -449,14 +457,14 @@ pub(super) fn read_fact(shown: &Path, bytes: &[u8], facts: &mut Facts) -> bool {
 }
 
 /// Whether the first line that is no heading is an event: a README that shows one is no capture.
-fn is_sound_text(first: &[u8]) -> bool {
+pub(crate) fn is_sound_text(first: &[u8]) -> bool {
     let mut lines = first.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let heading = first.starts_with(b"# tracer:");
     heading || is_report(first) || lines.find(|line| !text::is_remark(line)).is_some_and(text::is_ftrace_text)
 }
 
 /// Whether it begins as what `trace-cmd report` prints: `cpus=2`, with the file's name in front where there are several.
-fn is_report(first: &[u8]) -> bool {
+pub(crate) fn is_report(first: &[u8]) -> bool {
     let count = |line: &[u8]| {
         let line = line.trim_ascii();
         let digits = line.rsplit(|&byte| byte == b'=').next().unwrap_or_default();
