@@ -42,6 +42,13 @@ pub struct ConvertOptions {
     pub limits: Limits,
 }
 
+impl Default for ConvertOptions {
+    /// A Perfetto trace of our rows, not compressed: as the command line without options.
+    fn default() -> Self {
+        Self { format: Format::Perfetto, compress: false, draw: DrawOptions::default(), limits: Limits::default() }
+    }
+}
+
 impl ConvertOptions {
     /// Whether the options fit together; [`convert`] asks.
     ///

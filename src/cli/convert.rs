@@ -121,10 +121,6 @@ fn duration_ns(text: &str) -> std::result::Result<u64, String> {
 }
 
 impl Args {
-    fn is_gz(&self) -> bool {
-        self.output.extension().is_some_and(|e| e == "gz")
-    }
-
     fn layers(&self) -> Layers {
         let wanted = |layer| self.layers.contains(&layer);
         let native = match (wanted(LayerArg::NativeAll), wanted(LayerArg::Native)) {
@@ -136,20 +132,10 @@ impl Args {
     }
 
     fn format(&self) -> Result<Format> {
-        let name = if self.is_gz() { self.output.file_stem().map(Path::new) } else { Some(&*self.output) };
-        let by_name = || match name.and_then(Path::extension).and_then(|e| e.to_str()) {
-            Some("pftrace" | "perfetto-trace" | "pb") => Some(Format::Perfetto),
-            Some("json") => Some(Format::ChromeJson),
-            _ => None,
-        };
         match self.format {
             Some(FormatArg::Pftrace) => Ok(Format::Perfetto),
             Some(FormatArg::Json) => Ok(Format::ChromeJson),
-            None => by_name().ok_or_else(|| {
-                let name = self.output.display();
-                Error::new(ErrorKind::Usage, format!("the name `{name}` does not say which format to write"))
-                    .hint("end it in .pftrace or .json (and .gz), or add --format pftrace or --format json")
-            }),
+            None => Ok(Format::named(&self.output)?.0),
         }
     }
 }
@@ -157,7 +143,7 @@ impl Args {
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let options = ConvertOptions {
         format: args.format()?,
-        compress: args.compress || args.is_gz(),
+        compress: args.compress || Format::of_name(&args.output).1,
         draw: DrawOptions {
             stall_ns: args.stall,
             flows: match args.flows {

@@ -8,7 +8,6 @@ mod inputs;
 mod inspect;
 mod offsets;
 mod open;
-mod output;
 mod print;
 mod progress;
 mod recipe;
@@ -20,6 +19,7 @@ use clap::{Parser, Subcommand};
 pub use exit::Exit;
 
 use crate::error::{Error, ErrorKind};
+use crate::output;
 
 /// Put a Linux KVM host and its guests on one timeline.
 ///

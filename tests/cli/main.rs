@@ -9,6 +9,10 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod library;
+#[path = "../../examples/longest_stalls.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod longest_stalls;
 mod markers;
 mod multiplied;
 mod native;
