@@ -8,7 +8,7 @@ mod stage;
 use std::collections::VecDeque;
 
 pub(crate) use account::{event_report, time_shift_apart};
-pub use account::{events_of, segment_reports, stall_reports, tsc_report};
+pub use account::{events_of, offset_reports, segment_reports, stall_reports, tsc_report};
 pub use stage::setup;
 
 use account::report;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Capture, Certainty, Placed};
 use crate::capture::Endian;
-use crate::capture::event_format::{EventFormat, PrintContext, Value};
+use crate::capture::event_format::{EventFormat, Field, PrintContext, Value};
 use crate::clock::place::{Piece, PieceKind};
 use crate::selection::machine;
 use crate::session::{GuestStream, Input};
@@ -108,7 +108,8 @@ impl<'a> Event<'a> {
         self.block.bytes.get(row.at as usize..).and_then(|rest| rest.get(..row.len as usize)).unwrap_or(&[])
     }
 
-    fn endian(&self) -> Endian {
+    /// The byte order of the machine that recorded it, for [`Value::elements`].
+    pub fn endian(&self) -> Endian {
         self.input().capture.endian
     }
 
@@ -220,6 +221,11 @@ impl<'a> Event<'a> {
     /// record.
     pub fn field(&self, name: &str) -> Option<Value<'_>> {
         self.format().field(name)?.value(self.payload(), self.endian())
+    }
+
+    /// A field of [`Event::format`], or of that of another event of the same [`EventKind`]: without looking for its name.
+    pub fn read(&self, field: &Field) -> Option<Value<'_>> {
+        field.value(self.payload(), self.endian())
     }
 
     /// A field that is a number, an address or a truth, as 64 bits: sign-extended where its type is signed.

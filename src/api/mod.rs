@@ -28,7 +28,7 @@ use rustc_hash::FxHashMap;
 use crate::check::CheckReport;
 use crate::error::Result;
 use crate::monitor::Monitor;
-use crate::report::Report;
+use crate::report::{OffsetReport, Report};
 use crate::session::Session;
 
 /// How far work is: called with the number of events that were just read, from any thread.
@@ -86,6 +86,11 @@ impl Capture {
     /// The clock of every vCPU, VM by VM: the history of its TSC offset, and how well each stretch of it is known.
     pub fn clocks(&self) -> Vec<VcpuClock<'_>> {
         clocks::clocks(&self.session)
+    }
+
+    /// The same as a table, one row per stretch: what `kvm-timeline offsets` shows.
+    pub fn offsets(&self) -> Vec<OffsetReport> {
+        crate::convert::offset_reports(&self.session)
     }
 
     /// The VM and the number of the vCPU that this host thread runs, if it runs one.

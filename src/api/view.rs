@@ -30,12 +30,13 @@ pub struct View<'a> {
     capture: &'a Capture,
     filter: Filter,
     span: Option<Span>,
+    format: Option<Format>,
     options: ConvertOptions,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(capture: &'a Capture) -> Self {
-        Self { capture, filter: Filter::default(), span: None, options: ConvertOptions::default() }
+        Self { capture, filter: Filter::default(), span: None, format: None, options: ConvertOptions::default() }
     }
 
     /// Only these events, vCPUs and times.
@@ -48,6 +49,12 @@ impl<'a> View<'a> {
     /// else has all of it.
     pub fn span(mut self, span: Span) -> Self {
         self.span = Some(span);
+        self
+    }
+
+    /// The format of a conversion, whatever the options or a file's name say.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
         self
     }
 
@@ -69,21 +76,26 @@ impl<'a> View<'a> {
     /// `writer` fails, or if the work was interrupted.
     pub fn convert(&self, mut writer: impl io::Write) -> Result<Report> {
         let mut write = |bytes: &[u8]| writer.write_all(bytes).map_err(|e| Error::io("the output", "write", e));
+        let options = ConvertOptions { format: self.format.unwrap_or(self.options.format), ..self.options.clone() };
+        options.check()?;
         let selection = self.selection(Span::Guests)?;
-        let report = convert(&self.capture.session, &selection, &self.options, &mut write, &self.capture.monitor())?;
+        let report = convert(&self.capture.session, &selection, &options, &mut write, &self.capture.monitor())?;
         writer.flush().map_err(|e| Error::io("the output", "write", e))?;
         Ok(report)
     }
 
-    /// Writes the trace to a file, which appears whole or not at all. Its name says the format, and `.gz` at its end
-    /// compresses it, whatever the options say.
+    /// Writes the trace to a file, which appears whole or not at all. Its name says the format unless
+    /// [`View::format`] does, and `.gz` at its end compresses it, whatever the options say.
     ///
     /// # Errors
     ///
     /// As [`View::convert`]; and if the name does not say the format, or is that of an input.
     pub fn convert_file(&self, path: impl AsRef<Path>) -> Result<Report> {
         let path = path.as_ref();
-        let (format, gzip) = Format::named(path)?;
+        let (format, gzip) = match self.format {
+            Some(format) => (format, Format::of_name(path).1),
+            None => Format::named(path)?,
+        };
         let options = ConvertOptions { format, compress: gzip || self.options.compress, ..self.options.clone() };
         options.check()?;
         let selection = self.selection(Span::Guests)?;

@@ -47,7 +47,7 @@ impl Format {
         let format = format.ok_or_else(|| {
             let name = path.display();
             Error::new(ErrorKind::Usage, format!("the name `{name}` does not say which format to write"))
-                .hint("end it in .pftrace or .json (and .gz), or add --format pftrace or --format json")
+                .hint("end it in .pftrace or .json (and .gz), or give the format: --format pftrace or --format json")
         })?;
         Ok((format, gzip))
     }
