@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, TypedDict, final, type_check_only
 
 from typing_extensions import NotRequired, TypeAlias, Unpack
 
-__all__ = ["Capture", "Error", "Events", "check", "convert", "events", "offsets"]
+__all__ = ["__version__", "Capture", "Error", "Events", "check", "convert", "events", "offsets"]
 __version__: str
 
 _Path: TypeAlias = str | PathLike[str]

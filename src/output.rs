@@ -108,10 +108,36 @@ pub(crate) fn print(text: &str) -> Result<()> {
     write_all(Path::new("-"), text.as_bytes())
 }
 
+/// What every document of JSON begins with; `docs/schemas/` has a file for each name.
+#[derive(Serialize)]
+pub(crate) struct Document<'a, T> {
+    schema: &'static str,
+    version: u32,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+impl<'a, T: Serialize> Document<'a, T> {
+    /// Version 1 of a schema: what is added later keeps the number, what changes or goes raises it.
+    pub(crate) fn new(schema: &'static str, body: &'a T) -> Self {
+        Self { schema, version: 1, body }
+    }
+}
+
 /// A result as JSON, with the line end that a text file has.
-pub(crate) fn json(what: &str, value: &impl Serialize) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {what}: {e}")))?;
+pub(crate) fn json(schema: &'static str, body: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(&Document::new(schema, body)).map_err(|e| unwritable(schema, &e))?;
     text.push('\n');
     Ok(text)
+}
+
+/// The same in one line.
+pub(crate) fn json_line(schema: &'static str, body: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string(&Document::new(schema, body)).map_err(|e| unwritable(schema, &e))?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn unwritable(schema: &str, error: &serde_json::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot write {schema}: {error}"))
 }

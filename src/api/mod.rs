@@ -6,6 +6,7 @@ mod certainty;
 mod clocks;
 mod event;
 mod events;
+mod json;
 mod view;
 
 #[cfg(test)]
@@ -72,6 +73,11 @@ impl Capture {
             }
         }
         Self { session, threads, tick, stop }
+    }
+
+    /// A session that is watched by nobody.
+    pub(crate) fn of_session(session: Session, stop: Arc<AtomicBool>) -> Self {
+        Self::new(session, Arc::new(|_| {}), stop)
     }
 
     fn monitor(&self) -> Monitor<'_> {

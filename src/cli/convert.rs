@@ -8,7 +8,7 @@ use super::Exit;
 use super::filters::FilterArgs;
 use super::inputs::{InputArgs, keep_inputs, report_inputs, say, size};
 use super::open::OpenArgs;
-use super::output::{Output, json, write_all};
+use super::output::{Output, json, print, write_all};
 use super::progress::Progress;
 use crate::convert::{ConvertOptions, convert};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// Write the report as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Print the report as JSON to stdout.
+    #[arg(long)]
+    json: bool,
     /// Exit with 3 if the kernel lost events or some could not be placed.
     #[arg(long)]
     strict: bool,
@@ -166,6 +169,14 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
         return Err(Error::new(ErrorKind::Usage, "--open needs a file, and the output is stdout")
             .hint("name a file with -o, such as -o /tmp/trace.pftrace"));
     }
+    if args.json && [Some(&args.output), args.report.as_ref()].contains(&Some(&PathBuf::from("-"))) {
+        return Err(Error::new(ErrorKind::Usage, "--json prints to stdout, and so does another option")
+            .hint("name a file with -o, and leave out --report -"));
+    }
+    if args.json && args.open {
+        return Err(Error::new(ErrorKind::Usage, "--json prints the report to stdout, and --open prints the link")
+            .hint("write the report to a file: --report FILE"));
+    }
     let progress = Progress::new(quiet);
     let session = args.inputs.open(&progress)?;
     let selection = args.filters.select(&session, args.span.into(), &progress.monitor())?;
@@ -179,7 +190,10 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     output.finish()?;
     progress.clear();
     if let Some(path) = &args.report {
-        write_all(path, json("the report", &report)?.as_bytes())?;
+        write_all(path, json("kvm-timeline/convert", &report)?.as_bytes())?;
+    }
+    if args.json {
+        print(&json("kvm-timeline/convert", &report)?)?;
     }
     let done = report_inputs(quiet, &report.warnings, &report.damaged);
     say(quiet, &report.summary());

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde::Serialize;
+
 use super::Exit;
 use super::exit::printable;
 use super::inputs::{InputArgs, report_inputs};
@@ -25,6 +27,12 @@ pub(super) struct Args {
     csv: bool,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Rows<'a> {
+    offsets: &'a [OffsetReport],
+}
+
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let progress = Progress::new(quiet);
     let session = args.inputs.open(&progress)?;
@@ -32,7 +40,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let done = report_inputs(quiet, &session.all_warnings(), &session.damaged());
     let rows = offset_reports(&session);
     let text = if args.json {
-        json("the offsets", &rows)?
+        json("kvm-timeline/offsets", &Rows { offsets: &rows })?
     } else if args.csv {
         csv(&rows)
     } else {

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
         write_all(path, &parquet([(args.inputs.name().as_str(), &stats)])?)?;
     }
     print(&if args.json {
-        json("the statistics", &stats)?
+        json("kvm-timeline/stats", &stats)?
     } else if args.csv {
         csv(&stats)
     } else {
