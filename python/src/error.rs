@@ -12,20 +12,6 @@ pyo3::create_exception!(
      interrupted; hint, file and offset (in bytes) are None where there is none."
 );
 
-/// The word for a kind.
-fn word(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Io => "io",
-        ErrorKind::Format => "format",
-        ErrorKind::Unsupported => "unsupported",
-        ErrorKind::Usage => "usage",
-        ErrorKind::Evidence => "evidence",
-        ErrorKind::Limit => "limit",
-        ErrorKind::Interrupted => "interrupted",
-        _ => "other",
-    }
-}
-
 /// The message, and the hint on a line of its own.
 pub(crate) fn words(error: &timeline::error::Error) -> String {
     match error.hint_text() {
@@ -39,7 +25,7 @@ pub(crate) fn exception(py: Python<'_>, error: &timeline::error::Error) -> PyErr
     let made = Error::new_err(words(error));
     let value = made.value(py);
     let set = value
-        .setattr("kind", word(error.kind()))
+        .setattr("kind", error.kind().name())
         .and_then(|()| value.setattr("hint", error.hint_text()))
         .and_then(|()| value.setattr("file", error.file()))
         .and_then(|()| value.setattr("offset", error.offset()));

@@ -22,7 +22,7 @@ pub(super) struct Args {
     require: VerdictArg,
     /// Print the audit as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

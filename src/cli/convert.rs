@@ -58,7 +58,7 @@ pub(super) struct Args {
     report: Option<PathBuf>,
     /// Print the report as JSON to stdout.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Exit with 3 if the kernel lost events or some could not be placed.
     #[arg(long)]
     strict: bool,

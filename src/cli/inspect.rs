@@ -17,7 +17,7 @@ pub(super) struct Args {
     inputs: InputArgs,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Write what was found into a capture.toml in the directory, to be corrected by hand.
     #[arg(long)]
     write_manifest: bool,

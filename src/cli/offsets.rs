@@ -21,7 +21,7 @@ pub(super) struct Args {
     inputs: InputArgs,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
-    json: bool,
+    pub(super) json: bool,
     /// Print CSV.
     #[arg(long)]
     csv: bool,

@@ -24,7 +24,7 @@ pub(super) struct Args {
     file: PathBuf,
     /// Print the link as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     how: OpenArgs,
 }

@@ -28,7 +28,7 @@ pub(super) struct Args {
     span: SpanArg,
     /// Print JSON, one object per line: a head, the events with all their fields, and at the end what became of them.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     filters: FilterArgs,
 }

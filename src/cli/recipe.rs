@@ -17,7 +17,7 @@ pub(super) struct Args {
     guest: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What `--json` prints.

@@ -52,7 +52,7 @@ pub(super) struct Args {
     guest_script: Option<PathBuf>,
     /// Print JSON: what was recorded, or with --dry-run the writes.
     #[arg(long, conflicts_with_all = ["guest_script"])]
-    json: bool,
+    pub(super) json: bool,
     /// Where tracefs is mounted [default: where /proc/mounts says].
     #[arg(long, value_name = "DIR")]
     tracefs: Option<PathBuf>,

@@ -9,6 +9,7 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod json;
 mod library;
 #[path = "../../examples/longest_stalls.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -31,6 +32,7 @@ mod print;
 mod record;
 mod run;
 mod second_opinion;
+mod shells;
 mod sql;
 mod stats;
 #[path = "../support/trace_processor.rs"]
