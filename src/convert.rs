@@ -20,7 +20,7 @@ use crate::export::{Format, gzip};
 use crate::monitor::Monitor;
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, Limits, run};
+use crate::pipeline::{Consumer, Limits, Write, run};
 use crate::report::Report;
 use crate::selection::Selection;
 use crate::session::Session;
@@ -137,7 +137,7 @@ pub fn convert(
     session: &Session,
     selection: &Selection,
     options: &ConvertOptions,
-    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    write: &mut Write<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<Report> {
     options.check()?;
@@ -153,7 +153,7 @@ pub fn convert(
             *bytes = gzip::member(bytes);
         }
     };
-    let copied = |mut bytes: Vec<u8>, write: &mut dyn FnMut(&[u8]) -> Result<()>| {
+    let copied = |mut bytes: Vec<u8>, write: &mut Write<'_>| {
         pack(&mut bytes);
         write(&bytes)
     };

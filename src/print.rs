@@ -11,7 +11,7 @@ use crate::convert::event_report;
 use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::pipeline::lanes::{Lanes, lanes};
-use crate::pipeline::{Consumer, Limits, run};
+use crate::pipeline::{self, Consumer, Limits, run};
 use crate::report::EventReport;
 use crate::selection::{Selection, machine};
 use crate::session::Session;
@@ -100,7 +100,7 @@ struct Printer<'a> {
 pub fn print(
     session: &Session,
     selection: &Selection,
-    write: &mut dyn FnMut(&[u8]) -> Result<()>,
+    write: &mut pipeline::Write<'_>,
     monitor: &Monitor<'_>,
 ) -> Result<EventReport> {
     let lanes = lanes(session, selection);

@@ -5,7 +5,7 @@ mod support {
 }
 
 use kvm_timeline::clock::history::{EdgeBounds, Evidence, History, join_copies};
-use kvm_timeline::clock::place::{PieceKind, Placement, Placer, tracks};
+use kvm_timeline::clock::place::{PieceKind, Placement, Placer, ZERO_EXTEND, tracks};
 use kvm_timeline::clock::scaling::Scaling;
 use kvm_timeline::clock::windows::{Windows, WindowsBuilder};
 use kvm_timeline::clock::{history, infer};
@@ -48,6 +48,21 @@ fn place(history: &History, vcpu: &Vcpu, windows: Option<&Windows>) -> Placement
     let mut placer = Placer::new(tracks(history));
     for event in &vcpu.events {
         placer.push(event.stamp, event.flags);
+    }
+    let placement = placer.finish().resolve(windows);
+    assert_eq!(place_in_chunks(history, vcpu, windows), placement);
+    placement
+}
+
+/// Looks into a chunk only where its first and last stamp do not say enough.
+fn place_in_chunks(history: &History, vcpu: &Vcpu, windows: Option<&Windows>) -> Placement {
+    let mut placer = Placer::new(tracks(history));
+    for chunk in vcpu.events.chunks(7) {
+        let steady = chunk.is_sorted_by_key(|event| event.stamp) && chunk.iter().all(|e| e.flags & ZERO_EXTEND == 0);
+        let (first, last) = (chunk[0].stamp, chunk[chunk.len() - 1].stamp);
+        if !(steady && placer.pass(first, last, chunk.len() as u64)) {
+            chunk.iter().for_each(|event| placer.push(event.stamp, event.flags));
+        }
     }
     placer.finish().resolve(windows)
 }

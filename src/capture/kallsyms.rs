@@ -15,16 +15,18 @@ pub struct Kallsyms {
     table: OnceLock<Table>,
 }
 
-/// Where a function starts, and where its name lies in the text.
+/// Where a function starts, and where its name starts in [`Table::names`].
 #[derive(Clone, Copy)]
 struct Function {
     address: u64,
-    name: (u32, u32),
+    name: u32,
 }
 
+/// What is kept of the text: less than half of it.
 #[derive(Default)]
 struct Table {
-    text: Vec<u8>,
+    /// A line each.
+    names: Vec<u8>,
     /// By address.
     functions: Vec<Function>,
 }
@@ -38,12 +40,12 @@ impl Kallsyms {
     /// Symbols from text that is already there.
     pub fn from_text(text: impl Into<Vec<u8>>) -> Self {
         let table = OnceLock::new();
-        let _ = table.set(Table::parse(text.into()));
+        let _ = table.set(Table::parse(&text.into()));
         Self { load: Box::new(|| Ok(Vec::new())), table }
     }
 
     fn table(&self) -> &Table {
-        self.table.get_or_init(|| Table::parse((self.load)().unwrap_or_default()))
+        self.table.get_or_init(|| Table::parse(&(self.load)().unwrap_or_default()))
     }
 
     /// The function that an address lies in: its start and its name.
@@ -51,8 +53,7 @@ impl Kallsyms {
         let table = self.table();
         let index = table.functions.partition_point(|f| f.address <= address).checked_sub(1)?;
         let function = table.functions.get(index)?;
-        let (start, end) = function.name;
-        let name = table.text.get(start as usize..end as usize)?;
+        let name = name_at(table.names.get(function.name as usize..)?);
         Some((function.address, std::str::from_utf8(name).ok()?))
     }
 
@@ -76,52 +77,84 @@ impl fmt::Debug for Kallsyms {
 impl Table {
     /// Lines of `address type name [module]`. Lines that are not such, data and zero addresses (what a user without
     /// rights sees) are passed over.
-    fn parse(text: Vec<u8>) -> Self {
-        let mut functions = Vec::new();
-        let mut at = 0;
-        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let len = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            functions.extend(rest.get(..len).and_then(|line| function(line, at)));
-            at += len + 1;
+    fn parse(text: &[u8]) -> Self {
+        let (mut names, mut functions) = (Vec::new(), Vec::new());
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
+            if let Some((address, name)) = text.get(from..end).and_then(function)
+                && let Ok(start) = u32::try_from(names.len())
+            {
+                names.extend_from_slice(name);
+                names.push(b'\n');
+                functions.push(Function { address, name: start });
+            }
+            from = end + 1;
         }
+        names.shrink_to_fit();
+        functions.shrink_to_fit();
         if !functions.is_sorted_by_key(|f| f.address) {
             functions.sort_by_key(|f| f.address);
         }
         functions.dedup_by_key(|f| f.address);
-        Self { text, functions }
+        Self { names, functions }
     }
 }
 
-/// A line that stands at `at` in the text.
+/// Address and name, and the module if there is one, of a line that is a function's.
 #[inline]
-fn function(line: &[u8], at: usize) -> Option<Function> {
+fn function(line: &[u8]) -> Option<(u64, &[u8])> {
     // Nearly all addresses have 16 digits.
     let space = if line.get(16) == Some(&b' ') { 16 } else { line.iter().position(|&b| b == b' ')? };
     let [kind, b' ', name @ ..] = line.get(space + 1..)? else { return None };
     if !matches!(kind, b't' | b'T' | b'w' | b'W') {
         return None;
     }
-    let mut address = 0_u64;
-    for &byte in line.get(..space)? {
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            b'A'..=b'F' => byte - b'A' + 10,
-            _ => return None,
-        };
-        if address >> 60 != 0 {
-            return None;
-        }
-        address = address << 4 | u64::from(digit);
+    let address = match line.first_chunk().filter(|_| space == 16) {
+        Some(&digits) => sixteen_digits(digits)?,
+        None => some_digits(line.get(..space)?)?,
+    };
+    let empty = matches!(name.first(), None | Some(b' ' | b'\t' | b'\r'));
+    (address != 0 && !empty).then_some((address, name))
+}
+
+/// The name at the start of lines.
+fn name_at(rest: &[u8]) -> &[u8] {
+    let end = rest.iter().position(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+    rest.get(..end.unwrap_or(rest.len())).unwrap_or(rest)
+}
+
+fn some_digits(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |address, &byte| {
+        let digit = char::from(byte).to_digit(16)?;
+        (address >> 60 == 0).then_some(address << 4 | u64::from(digit))
+    })
+}
+
+/// All sixteen digits at once.
+#[inline]
+fn sixteen_digits(digits: [u8; 16]) -> Option<u64> {
+    const EACH: u128 = u128::MAX / 0xff;
+    let digits = u128::from_be_bytes(digits);
+    // Letters differ from digits in this bit, and their lowest four bits count from 1.
+    let letters = digits >> 6 & EACH;
+    let values = (digits & EACH * 0xf) + letters * 9;
+    // Letters are 10 to 15, and from its value each digit is again what it was; capital letters are made small before.
+    let small = digits | letters * 0x20;
+    let again = values + EACH * u128::from(b'0') + letters * u128::from(b'a' - 10 - b'0');
+    if small != again || values & EACH * 0xf0 != 0 || (values + EACH * 6) >> 4 & EACH != letters {
+        return None;
     }
-    let len = memchr::memchr3(b' ', b'\t', b'\r', name).unwrap_or(name.len());
-    let start = u32::try_from(at + space + 3).ok()?;
-    let end = start.checked_add(u32::try_from(len).ok()?)?;
-    (address != 0 && len > 0).then_some(Function { address, name: (start, end) })
+    // Pairs of digits move together, then pairs of bytes, and so on.
+    let values = (values >> 4 | values) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
+    let values = (values >> 8 | values) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
+    let values = (values >> 16 | values) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
+    Some((values >> 32 | values) as u64)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -136,6 +169,18 @@ mod tests {
         assert_eq!(symbols.find(0xffff_ffff_8100_01ff), Some((0xffff_ffff_8100_0100, "first")));
         assert_eq!(symbols.find(0xffff_ffff_8100_0200), Some((0xffff_ffff_8100_0200, "second")));
         assert_eq!(symbols.find(0x1000), None);
+    }
+
+    proptest! {
+        #[test]
+        fn sixteen_digits_are_a_number(value: u64, upper: bool, at in 0..16_usize, other: u8) {
+            let text = if upper { format!("{value:016X}") } else { format!("{value:016x}") };
+            let mut digits: [u8; 16] = text.as_bytes().try_into().unwrap();
+            prop_assert_eq!(sixteen_digits(digits), Some(value));
+            digits[at] = other;
+            let text = std::str::from_utf8(&digits).ok().filter(|text| !text.starts_with('+'));
+            prop_assert_eq!(sixteen_digits(digits), text.and_then(|text| u64::from_str_radix(text, 16).ok()));
+        }
     }
 
     #[test]

@@ -8,8 +8,12 @@ use super::source::ReadAt;
 use super::{Chunk, ChunkSource};
 use crate::error::{Error, Result};
 
-/// Chunks are runs of sub-buffers of about this many bytes.
+/// Chunks are runs of sub-buffers of about this many bytes,
 const CHUNK: usize = 64 << 10;
+/// and larger where there would be more than this many, as something is kept of each;
+const MAX_CHUNKS: u64 = 1 << 13;
+/// but not larger than this.
+const MAX_CHUNK: u64 = 1 << 20;
 
 /// What all streams of a capture share: the file, and how to read its sub-buffers.
 #[derive(Clone)]
@@ -41,6 +45,7 @@ pub struct RawPages {
     cpu: u32,
     offset: u64,
     len: u64,
+    chunk: usize,
 }
 
 impl RawPages {
@@ -48,24 +53,23 @@ impl RawPages {
     /// The range is clipped to the file.
     pub fn new(file: PageFile, layout: PageLayout, cpu: u32, offset: u64, len: u64) -> Self {
         let len = len.min(file.source.len().saturating_sub(offset));
-        Self { file, layout, cpu, offset, len }
-    }
-
-    fn chunk_size(&self) -> usize {
-        CHUNK.max(self.layout.sub_buffer) / self.layout.sub_buffer * self.layout.sub_buffer
+        let sub_buffer = layout.sub_buffer.max(1);
+        let about = CHUNK.max((len / MAX_CHUNKS).min(MAX_CHUNK) as usize);
+        let chunk = (about / sub_buffer).max(1) * sub_buffer;
+        Self { file, layout, cpu, offset, len, chunk }
     }
 }
 
 impl ChunkSource for RawPages {
     fn chunks(&self) -> usize {
-        usize::try_from(self.len.div_ceil(self.chunk_size() as u64)).unwrap_or(usize::MAX)
+        usize::try_from(self.len.div_ceil(self.chunk as u64)).unwrap_or(usize::MAX)
     }
 
     fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()> {
         // What stands in the buffer already is overwritten: zeroing it would cost as much as reading.
         let mut data = std::mem::take(&mut chunk.data);
         chunk.clear();
-        let size = self.chunk_size();
+        let size = self.chunk;
         let skip = (index as u64).saturating_mul(size as u64);
         let left = self.len.saturating_sub(skip).min(size as u64) as usize;
         let offset = self.offset.saturating_add(skip);

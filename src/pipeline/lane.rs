@@ -14,7 +14,7 @@ use crate::time::HostTsc;
 #[derive(Clone, Copy, Debug)]
 pub struct LaneChunk {
     /// Index in the stream.
-    pub index: usize,
+    pub index: u32,
     /// Host time of its first event.
     pub start: HostTsc,
     /// Position of its first event in the stream, counted in events.
@@ -120,7 +120,7 @@ impl Lane<'_> {
     ) -> Result<Loaded> {
         let LaneChunk { index, first_event, .. } = self.chunks[at];
         chunk.clear();
-        self.stream.source.read(index, &mut chunk).map_err(|e| e.in_file(self.path))?;
+        self.stream.source.read(index as usize, &mut chunk).map_err(|e| e.in_file(self.path))?;
         let mut ledger = Ledger::default();
         let mut lost = std::mem::take(&mut chunk.lost);
         let mut next_lost = 0;

@@ -71,7 +71,7 @@ impl<'a> Lanes<'a> {
         let mut chunks = Vec::new();
         let mut skipped = 0;
         let mut first_event = 0;
-        for (at, chunk) in found.chunks.iter().enumerate() {
+        for (at, chunk) in (0_u32..).zip(&found.chunks) {
             let host = matches!(role, StreamRole::Host { .. });
             let next = spans.partition_point(|s| s.last.get() < chunk.min);
             let outside = host && spans.get(next).is_none_or(|s| chunk.max < s.first.get());

@@ -54,7 +54,7 @@ impl Limits {
         let mut groups = Vec::new();
         let (mut from, mut held) = (0, 0);
         for (at, s) in plan.iter().enumerate() {
-            let records = u64::from(lanes[s.lane as usize].chunks[s.at].records);
+            let records = u64::from(lanes[s.lane as usize].chunks[s.at as usize].records);
             if at > from && (at - from >= GROUP || held + records > events) {
                 groups.push(&plan[from..at]);
                 (from, held) = (at, 0);
@@ -91,7 +91,7 @@ pub trait Consumer: Send {
 pub type Encode<'a, B> = dyn Fn(u64, &B, &mut Vec<u8>) + Sync + 'a;
 
 /// Where encoded bytes go, in order.
-pub type Write<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+pub type Write<'a> = dyn FnMut(&[u8]) -> Result<()> + Send + 'a;
 
 /// What pass 2 leaves behind.
 #[derive(Debug)]
@@ -143,10 +143,15 @@ pub fn run<C: Consumer>(
                 merge.run(horizon, consumer, &mut out);
                 out
             },
-            || rayon::join(|| encode_all(encoding, encode), || decode(lanes, next, &mut spare, monitor)),
+            || {
+                let encode_and_write = || {
+                    let encoded = encode_all(encoding, encode);
+                    encoded.iter().try_for_each(|done| write(&done.bytes)).map(|()| encoded)
+                };
+                rayon::join(encode_and_write, || decode(lanes, next, &mut spare, monitor))
+            },
         );
-        for done in encoded {
-            write(&done.bytes)?;
+        for done in encoded? {
             buffers.push(done.bytes);
             consumer.recycle(done.batch);
         }
@@ -192,14 +197,14 @@ struct Scheduled {
     start: HostTsc,
     lane: u32,
     /// Index into the lane's chunk list.
-    at: usize,
+    at: u32,
 }
 
 fn schedule(lanes: &[Lane<'_>]) -> Vec<Scheduled> {
     let mut plan = Vec::new();
     for (lane, l) in lanes.iter().enumerate() {
         let mut floor = HostTsc::MIN;
-        for (at, chunk) in l.chunks.iter().enumerate() {
+        for (at, chunk) in (0_u32..).zip(&l.chunks) {
             // A stream's chunks must keep their order even where its clock stepped back.
             floor = floor.max(chunk.start);
             plan.push(Scheduled { start: floor, lane: lane as u32, at });
@@ -219,8 +224,8 @@ fn decode(
     work.into_par_iter()
         .map(|(s, chunk)| {
             let lane = &lanes[s.lane as usize];
-            let loaded = lane.load(s.lane, s.at, chunk)?;
-            (monitor.tick)(u64::from(lane.chunks[s.at].records));
+            let loaded = lane.load(s.lane, s.at as usize, chunk)?;
+            (monitor.tick)(u64::from(lane.chunks[s.at as usize].records));
             Ok(loaded)
         })
         .collect()

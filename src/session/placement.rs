@@ -35,7 +35,11 @@ fn walk(job: &Job<'_>, monitor: &Monitor<'_>) -> Result<Placing> {
     let mut placer = Placer::new(job.tracks.clone());
     let mut chunk = Chunk::default();
     let source = &job.capture.buffers[job.survey.buffer].streams[job.survey.stream].source;
-    for index in 0..source.chunks() {
+    for (index, span) in job.survey.chunks.iter().enumerate() {
+        let (first, last) = (RawStamp::new(span.first), RawStamp::new(span.last));
+        if span.records == 0 || !span.jumps && placer.pass(first, last, span.records.into()) {
+            continue;
+        }
         monitor.check()?;
         chunk.clear();
         source.read(index, &mut chunk).map_err(|e| e.in_file(&job.capture.path))?;

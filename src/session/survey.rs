@@ -181,6 +181,10 @@ struct Piece {
     timer_readings: Vec<TimerReading>,
 }
 
+/// How many chunks are looked at before what was found in them is put together: enough for any number of threads, and
+/// what is found in a chunk takes more memory than what is kept of it.
+const AT_ONCE: usize = 1024;
+
 /// Per-worker scratch: a chunk and a dense counter per event.
 #[derive(Default)]
 struct Scratch {
@@ -197,25 +201,38 @@ pub fn survey(capture: &Capture, monitor: &Monitor<'_>) -> Result<Survey> {
         buffer_counts: vec![vec![0; capture.formats.events().len()]; capture.buffers.len()],
         ..Survey::default()
     };
+    let mut streams = Vec::new();
     for (b, buffer) in capture.buffers.iter().enumerate() {
         for (s, stream) in buffer.streams.iter().enumerate() {
-            let pieces = (0..stream.source.chunks())
-                .into_par_iter()
-                .map_init(Scratch::default, |scratch, index| {
-                    monitor.check()?;
-                    scratch.chunk.clear();
-                    stream.source.read(index, &mut scratch.chunk)?;
-                    let piece = look(scratch, b, capture.endian, &events, &fields);
-                    (monitor.tick)(u64::from(piece.span.records));
-                    Ok(piece)
-                })
-                .collect::<Result<Vec<_>>>()
-                .map_err(|e| e.in_file(&capture.path))?;
-            let mut found = StreamSurvey { buffer: b, stream: s, cpu: stream.cpu, ..StreamSurvey::default() };
-            for piece in pieces {
-                survey.add(&mut found, piece);
-            }
+            let chunks = Vec::with_capacity(stream.source.chunks());
+            let found = StreamSurvey { buffer: b, stream: s, cpu: stream.cpu, chunks, ..StreamSurvey::default() };
             survey.streams.push(found);
+            streams.push((b, &*stream.source));
+        }
+    }
+    let mut work = streams.iter().enumerate().flat_map(|(at, (_, source))| (0..source.chunks()).map(move |c| (at, c)));
+    let mut now = Vec::new();
+    loop {
+        now.clear();
+        now.extend(work.by_ref().take(AT_ONCE));
+        if now.is_empty() {
+            break;
+        }
+        let pieces = now
+            .par_iter()
+            .map_init(Scratch::default, |scratch, &(at, index)| {
+                monitor.check()?;
+                let (buffer, source) = streams[at];
+                scratch.chunk.clear();
+                source.read(index, &mut scratch.chunk)?;
+                let piece = look(scratch, buffer, capture.endian, &events, &fields);
+                (monitor.tick)(u64::from(piece.span.records));
+                Ok(piece)
+            })
+            .collect::<Result<Vec<_>>>()
+            .map_err(|e| e.in_file(&capture.path))?;
+        for (&(at, _), piece) in now.iter().zip(pieces) {
+            survey.add(at, piece);
         }
     }
     survey.writes.sort_by_key(|w| (w.buffer, w.ts));
@@ -224,7 +241,8 @@ pub fn survey(capture: &Capture, monitor: &Monitor<'_>) -> Result<Survey> {
 }
 
 impl Survey {
-    fn add(&mut self, stream: &mut StreamSurvey, piece: Piece) {
+    fn add(&mut self, at: usize, piece: Piece) {
+        let Some(stream) = self.streams.get_mut(at) else { return };
         stream.chunks.push(piece.span);
         stream.events += u64::from(piece.span.records);
         stream.lost += piece.lost;

@@ -172,27 +172,27 @@ impl<'a> Bundle<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::perfetto::wire;
+    use crate::export::perfetto::wire::Out;
 
     #[test]
     fn columns_are_rows() {
-        let mut out = Vec::new();
-        wire::uint(&mut out, 1, 3);
-        let compact = wire::open(&mut out, 4);
-        wire::bytes(&mut out, 5, b"a");
-        wire::bytes(&mut out, 5, b"b");
-        wire::bytes(&mut out, 1, &[100, 5, 7]);
-        wire::bytes(&mut out, 2, &[1, 0, 2]);
-        wire::bytes(&mut out, 3, &[0, 20, 30]);
-        wire::bytes(&mut out, 4, &[120, 0xff, 1, 100]);
+        let mut out = Out::default();
+        out.uint(1, 3);
+        let compact = out.open(4);
+        out.bytes(5, b"a");
+        out.bytes(5, b"b");
+        out.bytes(1, &[100, 5, 7]);
+        out.bytes(2, &[1, 0, 2]);
+        out.bytes(3, &[0, 20, 30]);
+        out.bytes(4, &[120, 0xff, 1, 100]);
         // The last name is missing, and the second is not in the table.
-        wire::bytes(&mut out, 6, &[1, 9]);
-        wire::bytes(&mut out, 7, &[90]);
+        out.bytes(6, &[1, 9]);
+        out.bytes(7, &[90]);
         for field in 8..=11 {
-            wire::bytes(&mut out, field, &[field as u8]);
+            out.bytes(field, &[field as u8]);
         }
-        wire::close(&mut out, compact);
-        let bundle = Bundle::parse(&out);
+        out.close(compact);
+        let bundle = Bundle::parse(out.written());
         assert_eq!((bundle.cpu, bundle.broken), (3, false));
         let rows = bundle.compact.switches().map(|s| (s.ts, s.prev_state, s.next_pid, s.next_prio, s.next_comm));
         assert_eq!(rows.collect::<Vec<_>>(), [(100, 1, 0, 120, &b"b"[..]), (105, 0, 20, 255, b"")]);
@@ -202,14 +202,14 @@ mod tests {
 
     #[test]
     fn an_event_says_when_and_what() {
-        let mut out = Vec::new();
-        wire::uint(&mut out, 1, 5);
-        assert!(Event::parse(&out).is_none());
-        wire::uint(&mut out, 2, 7);
-        wire::bytes(&mut out, 376, b"");
-        let event = Event::parse(&out).unwrap();
+        let mut out = Out::default();
+        out.uint(1, 5);
+        assert!(Event::parse(out.written()).is_none());
+        out.uint(2, 7);
+        out.bytes(376, b"");
+        let event = Event::parse(out.written()).unwrap();
         assert_eq!((event.ts, event.pid, event.number, event.message), (5, 7, 376, &b""[..]));
-        out.push(8);
-        assert!(Event::parse(&out).is_none());
+        out.raw(&[8]);
+        assert!(Event::parse(out.written()).is_none());
     }
 }

@@ -78,21 +78,21 @@ impl Snapshots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::perfetto::wire;
+    use crate::export::perfetto::wire::Out;
 
     #[test]
     fn what_snapshots_say() {
         let mut snapshots = Snapshots::default();
         for (boot, tsc) in [(100, 250), (200, 500)] {
-            let mut message = Vec::new();
+            let mut message = Out::default();
             for (number, time, own) in [(BOOTTIME, boot, 0), (REALTIME, 9, 0), (64, 7, 0), (3, 5, 1), (TSC, tsc, 0)] {
-                let clock = wire::open(&mut message, 1);
-                wire::uint(&mut message, 1, number.into());
-                wire::uint(&mut message, 2, time);
-                wire::uint(&mut message, 3, own);
-                wire::close(&mut message, clock);
+                let clock = message.open(1);
+                message.uint(1, number.into());
+                message.uint(2, time);
+                message.uint(3, own);
+                message.close(clock);
             }
-            snapshots.add(&message);
+            snapshots.add(message.written());
         }
         assert_eq!(snapshots.pairs(BOOTTIME, TSC), [(100, 250), (200, 500)]);
         assert_eq!(snapshots.pairs(BOOTTIME, 3), []);

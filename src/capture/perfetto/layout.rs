@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::capture::Endian;
     use crate::capture::event_format::PrintContext;
-    use crate::export::perfetto::wire;
+    use crate::export::perfetto::wire::Out;
 
     fn wanted<'a>(number: u32, name: &'a str, kind: Kind) -> Wanted<'a> {
         Wanted { number, name, kind, zigzag: false }
@@ -296,15 +296,15 @@ mod tests {
             wanted(7, "address", Kind::Text),
         ];
         let (format, layout) = Layout::new(4, "x", "y", &fields).unwrap();
-        let mut message = Vec::new();
-        wire::bytes(&mut message, 1, b"qemu");
-        wire::int(&mut message, 2, -3);
-        wire::uint(&mut message, 3, 3);
-        (1..=7).for_each(|argument| wire::uint(&mut message, 5, argument));
-        wire::bytes(&mut message, 7, b"0xfffffffffffffff0");
-        wire::uint(&mut message, 99, 1);
+        let mut message = Out::default();
+        message.bytes(1, b"qemu");
+        message.int(2, -3);
+        message.uint(3, 3);
+        (1..=7).for_each(|argument| message.uint(5, argument));
+        message.bytes(7, b"0xfffffffffffffff0");
+        message.uint(99, 1);
         let mut out = b"before".to_vec();
-        layout.record(&message, 77, 9, &mut out);
+        layout.record(message.written(), 77, 9, &mut out);
         let record = &out[6..];
         assert_eq!(format.id, 5);
         assert_eq!(record[..8], [5, 0, 9, 0, 77, 0, 0, 0]);
@@ -317,16 +317,16 @@ mod tests {
         let x86 = ["exit_reason", "guest_rip", "isa"].map(|name| wanted(0, name, Kind::U64));
         let (format, layout) = Layout::new(0, "kvm", "kvm_exit", &x86).unwrap();
         let exit = |reason: u64, isa: u64| {
-            let mut message = Vec::new();
-            wire::bytes(&mut message, 1, b"kvm_exit");
+            let mut message = Out::default();
+            message.bytes(1, b"kvm_exit");
             for (name, value) in [("isa", isa), ("exit_reason", reason)] {
-                let field = wire::open(&mut message, 2);
-                wire::bytes(&mut message, 1, name.as_bytes());
-                wire::uint(&mut message, 5, value);
-                wire::close(&mut message, field);
+                let field = message.open(2);
+                message.bytes(1, name.as_bytes());
+                message.uint(5, value);
+                message.close(field);
             }
             let mut out = Vec::new();
-            layout.named_record(&message, 1, &mut out);
+            layout.named_record(message.written(), 1, &mut out);
             format.symbol("exit_reason", &out, Endian::Little).map(str::to_owned)
         };
         assert_eq!(exit(0x78, 2).as_deref(), Some("hlt"));

@@ -4,42 +4,42 @@ use std::io::Write;
 
 use super::*;
 use crate::capture::Chunk;
-use crate::export::perfetto::wire;
+use crate::export::perfetto::wire::Out;
 
-fn message(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = Vec::new();
+fn message(fill: impl FnOnce(&mut Out)) -> Vec<u8> {
+    let mut out = Out::default();
     fill(&mut out);
-    out
+    out.into()
 }
 
 fn packet(field: u32, content: &[u8]) -> Vec<u8> {
     message(|out| {
-        let packet = wire::open(out, 1);
-        wire::bytes(out, field, content);
-        wire::uint(out, 10, 1);
-        wire::close(out, packet);
+        let packet = out.open(1);
+        out.bytes(field, content);
+        out.uint(10, 1);
+        out.close(packet);
     })
 }
 
 fn event(ts: u64, pid: u64, number: u32, content: &[u8]) -> Vec<u8> {
     message(|out| {
-        wire::uint(out, 1, ts);
-        wire::uint(out, 2, pid);
-        wire::bytes(out, number, content);
+        out.uint(1, ts);
+        out.uint(2, pid);
+        out.bytes(number, content);
     })
 }
 
 /// Eight events of a CPU from `ts` on: two switches and a waking in columns, five messages.
 fn bundle(cpu: u64, ts: u64, lost: bool) -> Vec<u8> {
     message(|out| {
-        wire::uint(out, 1, cpu);
+        out.uint(1, cpu);
         let generic = message(|out| {
-            wire::bytes(out, 1, b"kvm_write_tsc_offset");
+            out.bytes(1, b"kvm_write_tsc_offset");
             for (name, value) in [("vcpu_id", 1), ("previous_tsc_offset", 0), ("next_tsc_offset", u64::MAX - 5)] {
-                let field = wire::open(out, 2);
-                wire::bytes(out, 1, name.as_bytes());
-                wire::uint(out, 5, value);
-                wire::close(out, field);
+                let field = out.open(2);
+                out.bytes(1, name.as_bytes());
+                out.uint(5, value);
+                out.close(field);
             }
         });
         for event in [
@@ -50,40 +50,40 @@ fn bundle(cpu: u64, ts: u64, lost: bool) -> Vec<u8> {
             // No event that is read here.
             event(ts + 6, 20, 16, b"\x08\x01"),
         ] {
-            wire::bytes(out, 2, &event);
+            out.bytes(2, &event);
         }
         if lost {
-            wire::uint(out, 3, 1);
+            out.uint(3, 1);
         }
-        let compact = wire::open(out, 4);
-        wire::bytes(out, 5, b"qemu");
+        let compact = out.open(4);
+        out.bytes(5, b"qemu");
         let first = message(|out| {
-            wire::varint(out, ts);
-            wire::varint(out, 9);
+            out.varint(ts);
+            out.varint(9);
         });
-        wire::bytes(out, 1, &first);
+        out.bytes(1, &first);
         for (field, column) in [(2, [1, 0]), (3, [20, 0]), (4, [120, 120]), (6, [0, 0])] {
-            wire::bytes(out, field, &column);
+            out.bytes(field, &column);
         }
-        wire::bytes(out, 7, &message(|out| wire::varint(out, ts + 2)));
+        out.bytes(7, &message(|out| out.varint(ts + 2)));
         for (field, value) in [(8, 20), (9, 1), (10, 120), (11, 0), (12, 1)] {
-            wire::bytes(out, field, &[value]);
+            out.bytes(field, &[value]);
         }
-        wire::close(out, compact);
+        out.close(compact);
         let descriptor = message(|out| {
-            wire::bytes(out, 1, b"kvm_fpu");
+            out.bytes(1, b"kvm_fpu");
             for (name, number, kind) in [("load", 1, 13), ("text", 2, 9)] {
-                let field = wire::open(out, 2);
-                wire::bytes(out, 1, name.as_bytes());
-                wire::uint(out, 3, number);
-                wire::uint(out, 5, kind);
-                wire::close(out, field);
+                let field = out.open(2);
+                out.bytes(1, name.as_bytes());
+                out.uint(3, number);
+                out.uint(5, kind);
+                out.close(field);
             }
         });
-        let described = wire::open(out, 11);
-        wire::uint(out, 1, 65_540);
-        wire::bytes(out, 2, &descriptor);
-        wire::close(out, described);
+        let described = out.open(11);
+        out.uint(1, 65_540);
+        out.bytes(2, &descriptor);
+        out.close(described);
     })
 }
 
@@ -93,10 +93,10 @@ fn trace(packed: bool) -> Vec<u8> {
     let snapshot = |ns: u64| {
         let message = message(|out| {
             for (clock, time) in [(6, ns), (9, ns * 5 / 2)] {
-                let entry = wire::open(out, 1);
-                wire::uint(out, 1, clock);
-                wire::uint(out, 2, time);
-                wire::close(out, entry);
+                let entry = out.open(1);
+                out.uint(1, clock);
+                out.uint(2, time);
+                out.close(entry);
             }
         });
         packet(6, &message)

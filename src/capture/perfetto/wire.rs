@@ -127,16 +127,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::export::perfetto::wire as writer;
+    use crate::export::perfetto::wire::Out;
 
     proptest! {
         #[test]
         fn what_was_written(values in proptest::collection::vec((1_u32..70_000, any::<u64>(), any::<bool>()), 0..20)) {
-            let mut out = Vec::new();
+            let mut out = Out::default();
             for &(field, value, text) in &values {
-                if text { writer::bytes(&mut out, field, &value.to_le_bytes()) } else { writer::uint(&mut out, field, value) }
+                if text { out.bytes(field, &value.to_le_bytes()) } else { out.uint(field, value) }
             }
-            let mut fields = Fields::new(&out);
+            let mut fields = Fields::new(out.written());
             for (field, value, text) in values {
                 let bytes = value.to_le_bytes();
                 let expected = if text { Value::Bytes(&bytes) } else { Value::Number(value) };

@@ -103,6 +103,18 @@ impl Placer {
         self.runs.events += 1;
     }
 
+    /// The next `events` events of the stream, of which only the first and the last stamp are known: no stamp between
+    /// them steps back, and no [`ZERO_EXTEND`] is among them. Returns false where each of them must be seen.
+    #[must_use]
+    pub fn pass(&mut self, first: RawStamp, last: RawStamp, events: u64) -> bool {
+        let passes = self.simple && !self.keep && first.get() >= self.last && first <= last && last.get() <= self.end;
+        if passes {
+            self.last = last.get();
+            self.runs.events += events;
+        }
+        passes
+    }
+
     /// All events have been pushed.
     pub fn finish(mut self) -> Placing {
         self.close();

@@ -3,14 +3,15 @@
 use rustc_hash::FxHashMap;
 
 use super::frame::Frame;
+use super::header;
 use super::intern::{Lookup, Recent, Renderings, Seen, Table};
 use super::proto::clock_snapshot::Clocks;
 use super::proto::trace_packet::SequenceFlags;
 use super::proto::track_event::Type;
-use super::{header, wire};
+use super::wire::Out;
 use crate::capture::Endian;
 use crate::capture::event_format::{Field, Value};
-use crate::export::text::{push_array, push_hex, push_lossy};
+use crate::export::text::{push_array, push_hex};
 use crate::timeline::drawing::{ARRIVES, Arg, Batch, Correlation, Item, Shape, StringId, TrackId, World};
 
 /// The sequence's own clock, whose times are distances.
@@ -23,16 +24,17 @@ pub(super) fn write(world: &World, frame: &Frame, batch: &Batch, out: &mut Vec<u
     }
     let busiest = busiest_track(world, batch);
     header::late_tracks(frame, batch, out);
-    begin(world, frame, busiest, out);
+    let mut packets = Out::from(std::mem::take(out));
+    begin(world, frame, busiest, &mut packets);
     let strings = batch.strings.len();
     let mut encoder = Encoder {
         world,
         batch,
         frame: *frame,
-        out,
+        out: packets,
         busiest,
         last_ts: if frame.clock.is_some() { 0 } else { world.start.get() },
-        interned: Vec::new(),
+        interned: Out::default(),
         scratch: Vec::new(),
         categories: 0,
         correlations: 0,
@@ -51,6 +53,7 @@ pub(super) fn write(world: &World, frame: &Frame, batch: &Batch, out: &mut Vec<u
     for item in &batch.items {
         encoder.item(item);
     }
+    *out = encoder.out.into();
 }
 
 /// The row with most items, the first of them if there are several.
@@ -68,46 +71,46 @@ fn busiest_track(world: &World, batch: &Batch) -> TrackId {
 /// The packet that begins a batch: forget interned strings, set defaults, and start the delta clock at the world's
 /// start. The start is the same in all batches, as readings of the axis must not go backwards in the file. Beside
 /// somebody else's readings of it there can be none of ours: then times are written in full.
-fn begin(world: &World, frame: &Frame, busiest: TrackId, out: &mut Vec<u8>) {
-    let packet = wire::open(out, 1);
+fn begin(world: &World, frame: &Frame, busiest: TrackId, out: &mut Out) {
+    let packet = out.open(1);
     if frame.clock.is_none() {
         delta_clock(world.start.get(), out);
     }
-    wire::uint(out, 10, frame.sequence.into());
-    wire::uint(out, 13, SequenceFlags::SeqIncrementalStateCleared as u64);
-    let defaults = wire::open(out, 59);
-    let track_event = wire::open(out, 11);
-    wire::uint(out, 11, frame.uuid(busiest));
-    wire::close(out, track_event);
-    wire::uint(out, 58, frame.clock.map_or(DELTA_CLOCK, u64::from));
-    wire::close(out, defaults);
-    wire::close(out, packet);
+    out.uint(10, frame.sequence.into());
+    out.uint(13, SequenceFlags::SeqIncrementalStateCleared as u64);
+    let defaults = out.open(59);
+    let track_event = out.open(11);
+    out.uint(11, frame.uuid(busiest));
+    out.close(track_event);
+    out.uint(58, frame.clock.map_or(DELTA_CLOCK, u64::from));
+    out.close(defaults);
+    out.close(packet);
 }
 
-fn delta_clock(start: u64, out: &mut Vec<u8>) {
-    let snapshot = wire::open(out, 6);
-    let clock = wire::open(out, 1);
-    wire::uint(out, 1, Clocks::ClockBoottime as u64);
-    wire::uint(out, 2, start);
-    wire::close(out, clock);
-    let clock = wire::open(out, 1);
-    wire::uint(out, 1, DELTA_CLOCK);
-    wire::uint(out, 2, start);
-    wire::uint(out, 3, 1);
-    wire::close(out, clock);
-    wire::close(out, snapshot);
+fn delta_clock(start: u64, out: &mut Out) {
+    let snapshot = out.open(6);
+    let clock = out.open(1);
+    out.uint(1, Clocks::ClockBoottime as u64);
+    out.uint(2, start);
+    out.close(clock);
+    let clock = out.open(1);
+    out.uint(1, DELTA_CLOCK);
+    out.uint(2, start);
+    out.uint(3, 1);
+    out.close(clock);
+    out.close(snapshot);
 }
 
 struct Encoder<'a> {
     world: &'a World,
     batch: &'a Batch,
     frame: Frame,
-    out: &'a mut Vec<u8>,
+    out: Out,
     busiest: TrackId,
     /// Where the delta clock stands.
     last_ts: u64,
     /// Entries for the `interned_data` of the packet that is being written.
-    interned: Vec<u8>,
+    interned: Out,
     scratch: Vec<u8>,
     /// One bit per category that has been interned; its number is its discriminant.
     categories: u32,
@@ -132,28 +135,28 @@ struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     fn item(&mut self, item: &Item) {
         let ts = item.ts.get();
-        let packet = wire::open(self.out, 1);
+        let packet = self.out.open(1);
         // The delta clock only goes forward. A time before it is written in full, in the clock of the axis.
         let delta = self.frame.clock.is_none();
         let late = delta && ts < self.last_ts;
         if late || !delta {
-            wire::uint(self.out, 8, ts);
+            self.out.uint(8, ts);
         } else {
-            wire::uint(self.out, 8, ts - self.last_ts);
+            self.out.uint(8, ts - self.last_ts);
             self.last_ts = ts;
         }
-        wire::uint(self.out, 10, self.frame.sequence.into());
-        let event = wire::open(self.out, 11);
+        self.out.uint(10, self.frame.sequence.into());
+        let event = self.out.open(11);
         self.event(item);
-        wire::close(self.out, event);
+        self.out.close(event);
         if !self.interned.is_empty() {
-            wire::bytes(self.out, 12, &self.interned);
+            self.out.bytes(12, self.interned.written());
             self.interned.clear();
         }
         if late {
-            wire::uint(self.out, 58, Clocks::ClockBoottime as u64);
+            self.out.uint(58, Clocks::ClockBoottime as u64);
         }
-        wire::close(self.out, packet);
+        self.out.close(packet);
     }
 
     fn event(&mut self, item: &Item) {
@@ -169,7 +172,7 @@ impl<'a> Encoder<'a> {
                 self.categories |= 1 << iid;
                 intern(&mut self.interned, 1, iid, name.as_bytes());
             }
-            wire::uint(self.out, 3, iid);
+            self.out.uint(3, iid);
         }
         let batch = self.batch;
         if !matches!(item.shape, Shape::Counter(_)) {
@@ -177,26 +180,26 @@ impl<'a> Encoder<'a> {
                 self.arg(arg);
             }
         }
-        wire::uint(self.out, 9, kind as u64);
+        self.out.uint(9, kind as u64);
         if named {
             match self.names.get(item.name, &mut self.last_name) {
-                Lookup::Known(iid) => wire::uint(self.out, 10, iid),
+                Lookup::Known(iid) => self.out.uint(10, iid),
                 Lookup::New(iid) => {
                     intern(&mut self.interned, 2, iid, batch.strings.get(item.name));
-                    wire::uint(self.out, 10, iid);
+                    self.out.uint(10, iid);
                 }
                 Lookup::Inline => {}
             }
         }
         if item.track != self.busiest {
-            wire::uint(self.out, 11, self.frame.uuid(item.track));
+            self.out.uint(11, self.frame.uuid(item.track));
         }
         if let Shape::Counter(value) = item.shape {
-            wire::double(self.out, 44, value);
+            self.out.double(44, value);
             return;
         }
         for &flow in slice(&batch.flows, &item.flows) {
-            wire::fixed64(self.out, 47, self.frame.flows ^ (flow & !ARRIVES));
+            self.out.fixed64(47, self.frame.flows ^ (flow & !ARRIVES));
         }
         let correlation = match item.correlation {
             Correlation::None => return,
@@ -209,7 +212,7 @@ impl<'a> Encoder<'a> {
                 self.correlations |= 1 << iid;
                 intern(&mut self.interned, 43, iid, correlation.as_bytes());
             }
-            wire::uint(self.out, 54, iid);
+            self.out.uint(54, iid);
         }
     }
 
@@ -217,12 +220,10 @@ impl<'a> Encoder<'a> {
         let batch = self.batch;
         match *arg {
             Arg::Uint(key, value) => self.keyed(key, |encoder, key| encoder.number(key, value)),
-            Arg::Int(key, value) => {
-                self.keyed(key, |encoder, key| encoder.annotation(key, |out| wire::int(out, 4, value)))
-            }
+            Arg::Int(key, value) => self.keyed(key, |encoder, key| encoder.annotation(key, |out| out.int(4, value))),
             Arg::Hex(key, value) => self.keyed(key, |encoder, key| encoder.hex(key, value)),
             Arg::Bool(key, value) => {
-                self.keyed(key, |encoder, key| encoder.annotation(key, |out| wire::uint(out, 2, value.into())));
+                self.keyed(key, |encoder, key| encoder.pair(key, 2, value.into()));
             }
             Arg::Name(key, text) => self.keyed(key, |encoder, key| encoder.name(key, text)),
             Arg::Text(key, ref range) => self.keyed(key, |encoder, key| encoder.text(key, slice(&batch.bytes, range))),
@@ -234,7 +235,7 @@ impl<'a> Encoder<'a> {
                 let own = record.get(format.printed_from()..).unwrap_or(record);
                 let seen = self.renderings.see(index, event, own);
                 if let Seen::Rendered(iid) = seen {
-                    return self.keyed(key, |encoder, key| encoder.annotation(key, |out| wire::uint(out, 17, iid)));
+                    return self.keyed(key, |encoder, key| encoder.pair(key, 17, iid));
                 }
                 let mut rendered = std::mem::take(&mut self.scratch);
                 rendered.clear();
@@ -258,19 +259,25 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// An argument that is a number, or the number of a text.
     #[inline]
-    fn annotation(&mut self, key: u64, value: impl FnOnce(&mut Vec<u8>)) {
-        let annotation = wire::open(self.out, 4);
-        wire::uint(self.out, 1, key);
-        value(self.out);
-        wire::close(self.out, annotation);
+    fn pair(&mut self, key: u64, field: u32, value: u64) {
+        self.out.pair(4, key, (field, value));
+    }
+
+    #[inline]
+    fn annotation(&mut self, key: u64, value: impl FnOnce(&mut Out)) {
+        let annotation = self.out.open(4);
+        self.out.uint(1, key);
+        value(&mut self.out);
+        self.out.close(annotation);
     }
 
     #[inline]
     fn number(&mut self, key: u64, value: u64) {
         // The UI shows more than 63 bits as a negative number.
         if i64::try_from(value).is_ok() {
-            self.annotation(key, |out| wire::uint(out, 3, value));
+            self.pair(key, 3, value);
         } else {
             self.hex(key, value);
         }
@@ -279,7 +286,7 @@ impl<'a> Encoder<'a> {
     fn hex(&mut self, key: u64, value: u64) {
         let lookup = self.recent.hex(value, &mut self.last_text);
         if let Lookup::Known(iid) = lookup {
-            return self.annotation(key, |out| wire::uint(out, 17, iid));
+            return self.pair(key, 17, iid);
         }
         let mut text = std::mem::take(&mut self.scratch);
         text.clear();
@@ -314,10 +321,10 @@ impl<'a> Encoder<'a> {
 
     fn looked_up(&mut self, key: u64, lookup: Lookup, text: &[u8]) {
         match lookup {
-            Lookup::Known(iid) => self.annotation(key, |out| wire::uint(out, 17, iid)),
+            Lookup::Known(iid) => self.pair(key, 17, iid),
             Lookup::New(iid) => {
                 intern(&mut self.interned, 29, iid, text);
-                self.annotation(key, |out| wire::uint(out, 17, iid));
+                self.pair(key, 17, iid);
             }
             Lookup::Inline => self.annotation(key, |out| lossy(out, 6, text)),
         }
@@ -367,9 +374,9 @@ impl<'a> Encoder<'a> {
     fn value(&mut self, key: u64, value: Value<'_>, endian: Endian) {
         match value {
             Value::Uint(value) => self.number(key, value),
-            Value::Int(value) => self.annotation(key, |out| wire::int(out, 4, value)),
+            Value::Int(value) => self.annotation(key, |out| out.int(4, value)),
             Value::Pointer(value) => self.hex(key, value),
-            Value::Bool(value) => self.annotation(key, |out| wire::uint(out, 2, value.into())),
+            Value::Bool(value) => self.pair(key, 2, value.into()),
             Value::Text(text) => self.text(key, text),
             Value::Array { bytes, element, signed } => {
                 let mut text = std::mem::take(&mut self.scratch);
@@ -389,20 +396,18 @@ fn slice<'a, T>(items: &'a [T], range: &std::ops::Range<u32>) -> &'a [T] {
 }
 
 /// Appends an entry of `interned_data`; all kinds of entries look alike.
-fn intern(out: &mut Vec<u8>, field: u32, iid: u64, text: &[u8]) {
-    let entry = wire::open(out, field);
-    wire::uint(out, 1, iid);
+fn intern(out: &mut Out, field: u32, iid: u64, text: &[u8]) {
+    let entry = out.open(field);
+    out.uint(1, iid);
     lossy(out, 2, text);
-    wire::close(out, entry);
+    out.close(entry);
 }
 
 /// A string field, which must be UTF-8.
-fn lossy(out: &mut Vec<u8>, field: u32, text: &[u8]) {
+fn lossy(out: &mut Out, field: u32, text: &[u8]) {
     if std::str::from_utf8(text).is_ok() {
-        wire::bytes(out, field, text);
+        out.bytes(field, text);
     } else {
-        let string = wire::open(out, field);
-        push_lossy(out, text);
-        wire::close(out, string);
+        out.bytes(field, String::from_utf8_lossy(text).as_bytes());
     }
 }

@@ -7,7 +7,7 @@ use super::native::is_known;
 use super::proto::EventDescriptor;
 use super::proto::event_descriptor::{self, Type};
 use super::proto::ftrace_event_bundle::GenericEventDescriptor;
-use super::wire;
+use super::wire::Out;
 use crate::capture::Endian;
 use crate::capture::event_format::{EventFormat, Field, FieldKind, Value};
 use crate::export::text::{push_array, push_hex, push_lossy};
@@ -101,13 +101,7 @@ fn numbered(format: &EventFormat) -> impl Iterator<Item = (u32, Option<u32>, &Fi
 }
 
 /// Writes an event's own fields as described. Addresses are text.
-pub(super) fn write_fields(
-    format: &EventFormat,
-    payload: &[u8],
-    endian: Endian,
-    scratch: &mut Vec<u8>,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_fields(format: &EventFormat, payload: &[u8], endian: Endian, scratch: &mut Vec<u8>, out: &mut Out) {
     for (number, also, field) in numbered(format) {
         let Some(value) = field.value(payload, endian) else { continue };
         scratch.clear();
@@ -117,20 +111,20 @@ pub(super) fn write_fields(
                 number = also;
                 push_hex(scratch, value);
             }
-            (Value::Uint(value), _) => wire::uint(out, number, value),
-            (Value::Int(value), _) => wire::int(out, number, value),
-            (Value::Bool(value), _) => wire::uint(out, number, value.into()),
+            (Value::Uint(value), _) => out.uint(number, value),
+            (Value::Int(value), _) => out.int(number, value),
+            (Value::Bool(value), _) => out.uint(number, value.into()),
             (Value::Pointer(value), _) => push_hex(scratch, value),
             (Value::Text(text), _) => {
                 push_lossy(scratch, text);
-                wire::bytes(out, number, scratch);
+                out.bytes(number, scratch);
                 continue;
             }
             (Value::Array { bytes, element, signed }, _) => push_array(scratch, bytes, element, signed, endian),
         }
         // Neither an address nor an array is ever an empty text.
         if !scratch.is_empty() {
-            wire::bytes(out, number, scratch);
+            out.bytes(number, scratch);
         }
     }
 }

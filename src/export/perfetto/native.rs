@@ -8,10 +8,9 @@ use rustc_hash::FxHashMap;
 
 use super::frame::Frame;
 use super::generic::{self, GenericIds};
-use super::wire;
+use super::wire::Out;
 use crate::capture::Endian;
 use crate::capture::event_format::{EventFormat, Field, Value};
-use crate::export::text::push_lossy;
 use crate::timeline::drawing::{Batch, World};
 use crate::timeline::native::{Native, NativeEvent, NativeShape, Recorded};
 
@@ -50,7 +49,7 @@ pub(super) fn write(world: &World, frame: &Frame, batch: &Batch, out: &mut Vec<u
     let mut encoder = Encoder {
         world,
         records: &batch.records,
-        out,
+        out: Out::from(std::mem::take(out)),
         ids: native.all.then(|| GenericIds::new(world, native)),
         plans: vec![Vec::new(); world.sources.len()],
         columns: Columns::default(),
@@ -66,6 +65,7 @@ pub(super) fn write(world: &World, frame: &Frame, batch: &Batch, out: &mut Vec<u
         }
         start = end;
     }
+    *out = encoder.out.into();
 }
 
 /// The events' indices CPU by CPU, each CPU's in their order, and where each CPU's end.
@@ -106,7 +106,7 @@ struct Plan<'a> {
 struct Encoder<'a> {
     world: &'a World,
     records: &'a [u8],
-    out: &'a mut Vec<u8>,
+    out: Out,
     ids: Option<GenericIds>,
     /// By source and event.
     plans: Vec<Vec<Option<Plan<'a>>>>,
@@ -116,19 +116,19 @@ struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     fn bundle(&mut self, machine: u32, number: u32, events: &[NativeEvent], order: &[u32]) {
-        let packet = wire::open(self.out, 1);
-        let bundle = wire::open(self.out, 1);
-        wire::uint(self.out, 1, number.into());
+        let packet = self.out.open(1);
+        let bundle = self.out.open(1);
+        self.out.uint(1, number.into());
         self.columns.clear();
         for event in order.iter().filter_map(|&index| events.get(index as usize)) {
             self.event(event, number);
         }
-        self.columns.write(self.out);
-        wire::close(self.out, bundle);
+        self.columns.write(&mut self.out);
+        self.out.close(bundle);
         if machine != 0 {
-            wire::uint(self.out, 98, machine.into());
+            self.out.uint(98, machine.into());
         }
-        wire::close(self.out, packet);
+        self.out.close(packet);
     }
 
     fn event(&mut self, event: &NativeEvent, cpu: u32) {
@@ -168,28 +168,28 @@ impl<'a> Encoder<'a> {
     /// The fields that the trace processor's fast path expects come first: time, thread, message.
     fn full(&mut self, ts: u64, plan: Plan<'_>, payload: &[u8]) {
         let pid = plan.format.pid(payload, plan.endian).unwrap_or(0);
-        let event = wire::open(self.out, 2);
-        wire::uint(self.out, 1, ts);
-        wire::uint(self.out, 2, pid.max(0) as u64);
-        let message = wire::open(self.out, plan.number);
+        let event = self.out.open(2);
+        self.out.uint(1, ts);
+        self.out.uint(2, pid.max(0) as u64);
+        let message = self.out.open(plan.number);
         if plan.number >= generic::FIRST_ID {
-            generic::write_fields(plan.format, payload, plan.endian, &mut self.scratch, self.out);
+            generic::write_fields(plan.format, payload, plan.endian, &mut self.scratch, &mut self.out);
         } else {
             for (number, field) in (1..).zip(plan.fields) {
                 match field.and_then(|field| field.value(payload, plan.endian)) {
                     Some(Value::Text(letters)) if (plan.number, number) == (SWITCH, 4) => {
-                        wire::uint(self.out, number, state(letters));
+                        self.out.uint(number, state(letters));
                     }
-                    Some(Value::Text(text)) => lossy(self.out, number, text),
-                    Some(value) => wire::uint(self.out, number, bits(value)),
+                    Some(Value::Text(text)) => lossy(&mut self.out, number, text),
+                    Some(value) => self.out.uint(number, bits(value)),
                     // Linux 6.15 has no such field any more, as only a thread itself changes its name.
-                    None if (plan.number, number) == (RENAME, 1) => wire::int(self.out, number, pid.into()),
+                    None if (plan.number, number) == (RENAME, 1) => self.out.int(number, pid.into()),
                     None => {}
                 }
             }
         }
-        wire::close(self.out, message);
-        wire::close(self.out, event);
+        self.out.close(message);
+        self.out.close(event);
     }
 
     #[inline]
@@ -287,14 +287,14 @@ fn state(letters: &[u8]) -> u64 {
 #[derive(Default)]
 struct Columns {
     /// Fields 1, 2, 3, 4 and 6.
-    switches: [Vec<u8>; 5],
+    switches: [Out; 5],
     /// Fields 7 to 12.
-    wakings: [Vec<u8>; 6],
+    wakings: [Out; 6],
     last_switch: u64,
     last_waking: u64,
     comms: FxHashMap<u128, u64>,
     /// Field 5, entry by entry.
-    table: Vec<u8>,
+    table: Out,
 }
 
 impl Columns {
@@ -302,7 +302,7 @@ impl Columns {
     const WAKINGS: [u32; 6] = [7, 8, 9, 10, 11, 12];
 
     fn clear(&mut self) {
-        self.switches.iter_mut().chain(&mut self.wakings).for_each(Vec::clear);
+        self.switches.iter_mut().chain(&mut self.wakings).for_each(Out::clear);
         (self.last_switch, self.last_waking) = (0, 0);
         self.comms.clear();
         self.table.clear();
@@ -312,7 +312,7 @@ impl Columns {
         let distance = ts.saturating_sub(self.last_switch);
         self.last_switch += distance;
         let row = [distance, state, next, prio, self.comm(comm)];
-        self.switches.iter_mut().zip(row).for_each(|(column, value)| wire::varint(column, value));
+        self.switches.iter_mut().zip(row).for_each(|(column, value)| column.varint(value));
     }
 
     /// `row`: thread, CPU, priority, flags.
@@ -320,7 +320,7 @@ impl Columns {
         let distance = ts.saturating_sub(self.last_waking);
         self.last_waking += distance;
         let row = [distance, pid, cpu, prio, self.comm(comm), flags];
-        self.wakings.iter_mut().zip(row).for_each(|(column, value)| wire::varint(column, value));
+        self.wakings.iter_mut().zip(row).for_each(|(column, value)| column.varint(value));
     }
 
     fn comm(&mut self, comm: &[u8]) -> u64 {
@@ -334,27 +334,25 @@ impl Columns {
         })
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut Out) {
         if self.table.is_empty() {
             return;
         }
-        let compact = wire::open(out, 4);
-        out.extend_from_slice(&self.table);
+        let compact = out.open(4);
+        out.raw(self.table.written());
         let numbers = Self::SWITCHES.into_iter().chain(Self::WAKINGS);
         for (number, column) in numbers.zip(self.switches.iter().chain(&self.wakings)) {
             if !column.is_empty() {
-                wire::bytes(out, number, column);
+                out.bytes(number, column.written());
             }
         }
-        wire::close(out, compact);
+        out.close(compact);
     }
 }
 
 /// A string field, which must be UTF-8.
-fn lossy(out: &mut Vec<u8>, field: u32, text: &[u8]) {
-    let string = wire::open(out, field);
-    push_lossy(out, text);
-    wire::close(out, string);
+fn lossy(out: &mut Out, field: u32, text: &[u8]) {
+    out.bytes(field, String::from_utf8_lossy(text).as_bytes());
 }
 
 #[cfg(test)]
