@@ -60,7 +60,6 @@ impl Capture {
     }
 
     /// To name hosts and guests, to give offsets, to watch, to interrupt.
-    #[must_use]
     pub fn builder() -> CaptureBuilder {
         CaptureBuilder::new()
     }
@@ -139,7 +138,7 @@ impl Capture {
     /// # Errors
     ///
     /// If an input can no longer be read, if `writer` fails, or if the work was interrupted.
-    pub fn convert(&self, writer: impl io::Write) -> Result<Report> {
+    pub fn convert(&self, writer: impl io::Write + Send) -> Result<Report> {
         self.view().convert(writer)
     }
 

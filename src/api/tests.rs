@@ -29,9 +29,12 @@ fn a_capture_can_be_shared_and_its_events_can_move_to_another_thread() {
     moved::<super::Events<'static>>();
 }
 
+/// By VM and vCPU.
+type ByVcpu<T> = BTreeMap<(String, u32), T>;
+
 /// Each guest CPU's stamps as they stand in the file.
-fn stamps(capture: &Capture) -> BTreeMap<(String, u32), Vec<u64>> {
-    let mut found: BTreeMap<(String, u32), Vec<u64>> = BTreeMap::new();
+fn stamps(capture: &Capture) -> ByVcpu<Vec<u64>> {
+    let mut found: ByVcpu<Vec<u64>> = BTreeMap::new();
     let session = capture.session();
     for stream in &session.streams {
         let recorded = &session.inputs[stream.input].capture.buffers[stream.buffer].streams[stream.stream];
@@ -50,7 +53,7 @@ fn stamps(capture: &Capture) -> BTreeMap<(String, u32), Vec<u64>> {
 }
 
 /// The guest TSC of each event that was placed by its own stamp, and how many were placed otherwise.
-fn guest_tscs(capture: &Capture) -> (BTreeMap<(String, u32), Vec<u64>>, BTreeMap<(String, u32), u64>) {
+fn guest_tscs(capture: &Capture) -> (ByVcpu<Vec<u64>>, ByVcpu<u64>) {
     let (mut plain, mut other) = (BTreeMap::new(), BTreeMap::new());
     for event in capture.events().unwrap() {
         let event = event.unwrap();

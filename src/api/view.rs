@@ -68,13 +68,13 @@ impl<'a> View<'a> {
         self.filter.select(&self.capture.session, self.span.unwrap_or(span), &self.capture.monitor())
     }
 
-    /// Writes the trace. A writer that buffers is not needed: pieces are large.
+    /// Writes the trace. A writer that buffers is not needed: pieces are large. They come in order, from any thread.
     ///
     /// # Errors
     ///
     /// If the filter names what there is not, if the options do not fit together, if an input can no longer be read, if
     /// `writer` fails, or if the work was interrupted.
-    pub fn convert(&self, mut writer: impl io::Write) -> Result<Report> {
+    pub fn convert(&self, mut writer: impl io::Write + Send) -> Result<Report> {
         let mut write = |bytes: &[u8]| writer.write_all(bytes).map_err(|e| Error::io("the output", "write", e));
         let options = ConvertOptions { format: self.format.unwrap_or(self.options.format), ..self.options.clone() };
         options.check()?;
@@ -130,7 +130,7 @@ impl<'a> View<'a> {
     /// # Errors
     ///
     /// As [`View::events`], and if `writer` fails.
-    pub fn print(&self, mut writer: impl io::Write) -> Result<EventReport> {
+    pub fn print(&self, mut writer: impl io::Write + Send) -> Result<EventReport> {
         let mut write = |bytes: &[u8]| writer.write_all(bytes).map_err(|e| Error::io("the output", "write", e));
         let selection = self.selection(Span::All)?;
         let report = crate::print::print(&self.capture.session, &selection, &mut write, &self.capture.monitor())?;

@@ -181,13 +181,13 @@ fn decode(
             let mut pieces: Vec<(u64, u32)> = Vec::new();
             // The first event that no longer belongs to the last piece.
             let mut until = 0;
-            let loaded = lane.load_noting(s.lane, s.at, chunk, |event, kept| {
+            let loaded = lane.load_noting(s.lane, s.at as usize, chunk, |event, kept| {
                 let Some(placement) = placement.filter(|_| event >= until) else { return };
                 let Some(piece) = placement.index_at(event) else { return };
                 until = placement.pieces.get(piece + 1).map_or(u64::MAX, |next| next.start);
                 pieces.push((kept as u64, piece as u32));
             })?;
-            (monitor.tick)(u64::from(lane.chunks[s.at].records));
+            (monitor.tick)(u64::from(lane.chunks[s.at as usize].records));
             Ok(Noted { loaded, pieces })
         })
         .collect()
