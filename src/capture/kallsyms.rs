@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Gets the text of `/proc/kallsyms` as recorded.
 type Load = dyn Fn() -> Result<Vec<u8>> + Send + Sync;
@@ -12,7 +12,7 @@ type Load = dyn Fn() -> Result<Vec<u8>> + Send + Sync;
 /// The functions of a recorded kernel.
 pub struct Kallsyms {
     load: Box<Load>,
-    table: OnceLock<Table>,
+    table: OnceLock<Result<Table>>,
 }
 
 /// Where a function starts, and where its name starts in [`Table::names`].
@@ -32,7 +32,8 @@ struct Table {
 }
 
 impl Kallsyms {
-    /// Symbols that `load` reads when they are first needed. If that fails there are none: a name is worth no error.
+    /// Symbols that `load` reads when they are first needed. If that fails there are none, and [`Kallsyms::failure`] says
+    /// why: a name is worth no error.
     pub fn lazy(load: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
         Self { load: Box::new(load), table: OnceLock::new() }
     }
@@ -40,17 +41,22 @@ impl Kallsyms {
     /// Symbols from text that is already there.
     pub fn from_text(text: impl Into<Vec<u8>>) -> Self {
         let table = OnceLock::new();
-        let _ = table.set(Table::parse(&text.into()));
+        let _ = table.set(Ok(Table::parse(&text.into())));
         Self { load: Box::new(|| Ok(Vec::new())), table }
     }
 
-    fn table(&self) -> &Table {
-        self.table.get_or_init(|| Table::parse(&(self.load)().unwrap_or_default()))
+    fn table(&self) -> Option<&Table> {
+        self.table.get_or_init(|| (self.load)().map(|text| Table::parse(&text))).as_ref().ok()
+    }
+
+    /// Why symbols that were needed could not be read.
+    pub fn failure(&self) -> Option<&Error> {
+        self.table.get()?.as_ref().err()
     }
 
     /// The function that an address lies in: its start and its name.
     pub fn find(&self, address: u64) -> Option<(u64, &str)> {
-        let table = self.table();
+        let table = self.table()?;
         let index = table.functions.partition_point(|f| f.address <= address).checked_sub(1)?;
         let function = table.functions.get(index)?;
         let name = name_at(table.names.get(function.name as usize..)?);
@@ -59,7 +65,7 @@ impl Kallsyms {
 
     /// How many functions there are.
     pub fn len(&self) -> usize {
-        self.table().functions.len()
+        self.table().map_or(0, |table| table.functions.len())
     }
 
     /// Whether there are none.
@@ -188,5 +194,6 @@ mod tests {
         let broken = Kallsyms::lazy(|| Err(crate::error::Error::format("gone")));
         assert!(broken.is_empty());
         assert_eq!(broken.find(1), None);
+        assert_eq!(broken.failure().map(Error::to_string).as_deref(), Some("gone"));
     }
 }

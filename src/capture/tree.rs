@@ -58,6 +58,9 @@ impl Directory {
     }
 }
 
+/// A symbolic link that leads to itself, on Linux.
+const ELOOP: i32 = 40;
+
 impl Tree for Directory {
     fn shown(&self, path: &Path) -> PathBuf {
         // Joining an empty path would add a slash.
@@ -80,7 +83,10 @@ impl Tree for Directory {
             let kind = match fs::metadata(entry.path()) {
                 Ok(meta) if meta.is_dir() => EntryKind::Directory,
                 Ok(meta) if meta.is_file() => EntryKind::File(meta.len()),
-                _ => continue,
+                Ok(_) => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.raw_os_error() == Some(ELOOP) => continue,
+                Err(error) => return Err(Error::io(&entry.path(), "look at", error)),
             };
             list.push(Entry { name: entry.file_name(), kind });
         }
