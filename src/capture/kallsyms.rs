@@ -143,11 +143,11 @@ fn sixteen_digits(digits: [u8; 16]) -> Option<u64> {
     let digits = u128::from_be_bytes(digits);
     // Letters differ from digits in this bit, and their lowest four bits count from 1.
     let letters = digits >> 6 & EACH;
-    let values = (digits & EACH * 0xf) + letters * 9;
+    let values = (digits & (EACH * 0xf)) + letters * 9;
     // Letters are 10 to 15, and from its value each digit is again what it was; capital letters are made small before.
-    let small = digits | letters * 0x20;
+    let small = digits | (letters * 0x20);
     let again = values + EACH * u128::from(b'0') + letters * u128::from(b'a' - 10 - b'0');
-    if small != again || values & EACH * 0xf0 != 0 || (values + EACH * 6) >> 4 & EACH != letters {
+    if small != again || values & (EACH * 0xf0) != 0 || (values + EACH * 6) >> 4 & EACH != letters {
         return None;
     }
     // Pairs of digits move together, then pairs of bytes, and so on.

@@ -86,7 +86,7 @@ impl Tree for Directory {
                 Ok(_) => continue,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) if error.raw_os_error() == Some(ELOOP) => continue,
-                Err(error) => return Err(Error::io(&entry.path(), "look at", error)),
+                Err(error) => return Err(Error::io(entry.path(), "look at", error)),
             };
             list.push(Entry { name: entry.file_name(), kind });
         }
