@@ -1,9 +1,13 @@
 //! Exit codes, the same for every subcommand, and how an error is shown.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use crate::error::{Error, ErrorKind};
+use crate::output::{json_line, print};
 
 /// The table that `--help` shows.
 pub(super) const TABLE: &str = "\
@@ -44,10 +48,27 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Shows an error, its hint on a line of its own.
-pub(super) fn report(error: &Error) -> Exit {
+/// An error as JSON.
+#[derive(Serialize)]
+struct Failure<'a> {
+    kind: &'static str,
+    message: String,
+    hint: Option<&'a str>,
+    file: Option<&'a Path>,
+    offset: Option<u64>,
+}
+
+/// Shows an error, its hint on a line of its own; with `json` on stdout too.
+pub(super) fn report(error: &Error, json: bool) -> Exit {
     if is_broken_pipe(error) {
         return Exit::Done;
+    }
+    if json {
+        let kind = error.kind().name();
+        let (hint, file, offset) = (error.hint_text(), error.file(), error.offset());
+        let failure = Failure { kind, message: error.to_string(), hint, file, offset };
+        // What went wrong is said on stderr in any case.
+        let _ = json_line("kvm-timeline/error", &failure).and_then(|line| print(&line));
     }
     let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "kvm-timeline: {}", printable(&error.to_string()));
