@@ -30,6 +30,21 @@ pub enum ErrorKind {
     Interrupted,
 }
 
+impl ErrorKind {
+    /// The word in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Io => "io",
+            Self::Format => "format",
+            Self::Unsupported => "unsupported",
+            Self::Usage => "usage",
+            Self::Evidence => "evidence",
+            Self::Limit => "limit",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// The error of every fallible function of this crate.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);

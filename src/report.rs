@@ -116,6 +116,18 @@ pub struct SegmentReport {
     pub uncertainty: u64,
 }
 
+/// A segment and whose it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OffsetReport {
+    /// VM name.
+    pub vm: String,
+    /// The vCPU's number.
+    pub vcpu: u32,
+    /// The segment; in JSON its fields stand beside the other two.
+    #[serde(flatten)]
+    pub segment: SegmentReport,
+}
+
 /// The host's TSC rate.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct TscReport {

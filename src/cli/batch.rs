@@ -77,7 +77,7 @@ pub(super) struct Args {
     summary: Option<String>,
     /// Print the summary as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     reading: ReadingArgs,
     #[command(flatten)]
@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args, quiet: bool, pool: &ThreadPool) -> Result<Exit> {
     let worker = Worker::current();
     if let Some(destination) = &args.summary {
         let summary = merge(&*store::open(destination, &worker)?, args.drawing.strict)?;
-        print(&if args.json { json("the summary", &summary)? } else { printable(&summary.text()) })?;
+        print(&if args.json { json("kvm-timeline/batch", &summary)? } else { printable(&summary.text()) })?;
         return Ok(exit(&summary));
     }
     let options = options(args, pool)?;
@@ -138,7 +138,7 @@ pub(super) fn run(args: &Args, quiet: bool, pool: &ThreadPool) -> Result<Exit> {
     let summary = batch::run(&work)?;
     bar.finish_and_clear();
     if args.json {
-        print(&json("the summary", &summary)?)?;
+        print(&json("kvm-timeline/batch", &summary)?)?;
     }
     if args.json || !quiet {
         say(quiet, &summary.text());

@@ -22,7 +22,7 @@ pub(super) struct Args {
     require: VerdictArg,
     /// Print the audit as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     progress.clear();
     let done = report_inputs(quiet, &report.warnings, &report.damaged);
     if args.json {
-        print(&json("the audit", &report)?)?;
+        print(&json("kvm-timeline/check", &report)?)?;
     } else {
         print(&printable(&table(&report)))?;
     }

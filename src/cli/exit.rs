@@ -1,11 +1,13 @@
 //! Exit codes, the same for every subcommand, and how an error is shown.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
+use crate::output::{json_line, print};
 
 /// The table that `--help` shows.
 pub(super) const TABLE: &str = "\
@@ -48,42 +50,40 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// How errors are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ErrorFormat {
-    /// A sentence, and a hint.
-    Text,
-    /// One line: an object `error` with code, file, offset, message and hint.
-    Json,
+/// An error as JSON.
+#[derive(Serialize)]
+struct Failure<'a> {
+    kind: &'static str,
+    code: String,
+    message: String,
+    hint: Option<&'a str>,
+    file: Option<&'a Path>,
+    offset: Option<u64>,
 }
 
-/// Shows an error, its hint on a line of its own.
-pub(super) fn report(error: &Error, format: ErrorFormat) -> Exit {
+/// Shows an error, its hint on a line of its own; with `json` on stdout too.
+pub(super) fn report(error: &Error, json: bool) -> Exit {
     if is_broken_pipe(error) {
         return Exit::Done;
     }
-    let exit = match error.kind() {
-        ErrorKind::Usage => Exit::Usage,
-        ErrorKind::Interrupted => Exit::Interrupted,
-        _ => Exit::Failed,
-    };
-    let mut stderr = io::stderr().lock();
-    if format == ErrorFormat::Json {
-        let error = serde_json::json!({ "error": {
-            "code": error.code().name(),
-            "file": error.file().map(|file| printable(&file.display().to_string())),
-            "offset": error.offset(),
-            "message": printable(&error.message()),
-            "hint": error.hint_text().map(printable),
-        } });
-        let _ = writeln!(stderr, "{error}");
-        return exit;
+    if json {
+        let kind = error.kind().name();
+        let (hint, file, offset) = (error.hint_text(), error.file(), error.offset());
+        let code = error.code().name();
+        let failure = Failure { kind, code, message: error.to_string(), hint, file, offset };
+        // What went wrong is said on stderr in any case.
+        let _ = json_line("kvm-timeline/error", &failure).and_then(|line| print(&line));
     }
+    let mut stderr = io::stderr().lock();
     let _ = writeln!(stderr, "kvm-timeline: error[{}]: {}", error.code(), printable(&error.to_string()));
     if let Some(hint) = error.hint_text() {
         let _ = writeln!(stderr, "hint: {}", printable(hint));
     }
-    exit
+    match error.kind() {
+        ErrorKind::Usage => Exit::Usage,
+        ErrorKind::Interrupted => Exit::Interrupted,
+        _ => Exit::Failed,
+    }
 }
 
 fn is_broken_pipe(error: &Error) -> bool {

@@ -1,14 +1,15 @@
 //! The options that name inputs, the same for every subcommand that reads captures.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::exit::{Exit, printable};
+pub(super) use super::output::keep_inputs;
 use super::progress::Progress;
 use crate::capture::limits::{self, Limit, LimitSpec, Limits};
-use crate::error::{Code, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::session::Session;
 use crate::session::request::{GuestSpec, OffsetSpec, Request};
 
@@ -109,23 +110,6 @@ impl ReadingArgs {
         }
         Request { tsc_hz: self.tsc_hz, ignore_recorded_offsets: self.infer, limits, ..Request::default() }
     }
-}
-
-/// Refuses to write onto what was read.
-pub(super) fn keep_inputs(session: &Session, output: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path: &Path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
-    let Some(written) = id(output) else { return Ok(()) };
-    // A member of an archive has the archive's path in front.
-    let read = session.inputs.iter().flat_map(|input| input.capture.path.ancestors());
-    let beside = session.left_out.iter().map(|left| left.path.as_path());
-    if read.chain(beside).any(|path| id(path) == Some(written)) {
-        return Err(Error::new(ErrorKind::Usage, "is an input, and would be overwritten")
-            .coded(Code::InputOverwritten)
-            .in_file(output)
-            .hint("name another file for the output"));
-    }
-    Ok(())
 }
 
 /// Words for a person, on stderr.

@@ -10,6 +10,11 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod json;
+mod library;
+#[path = "../../examples/longest_stalls.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod longest_stalls;
 mod markers;
 mod multiplied;
 mod native;
@@ -28,6 +33,7 @@ mod print;
 mod record;
 mod run;
 mod second_opinion;
+mod shells;
 mod sql;
 mod stats;
 #[path = "../support/trace_processor.rs"]
