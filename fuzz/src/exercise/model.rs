@@ -64,9 +64,12 @@ impl Shape {
             Compression::Zstd => 1,
             Compression::Zlib => 2,
         };
-        vec![flags, size | (self.chunk_pages as u8 - 1 & 7) << 2, compression]
+        vec![flags, size | ((self.chunk_pages as u8 - 1) & 7) << 2, compression]
     }
 }
+
+/// The sub-buffers of each CPU.
+type Cpus = Vec<(u32, Vec<Page>)>;
 
 /// The file that an input describes.
 pub fn file(data: &[u8]) -> Vec<u8> {
@@ -80,7 +83,7 @@ pub fn file(data: &[u8]) -> Vec<u8> {
     if shape.old_chunk_sizes {
         file = file.old_chunk_sizes();
     }
-    let mut buffers: Vec<(String, String, Vec<(u32, Vec<Page>)>)> = Vec::new();
+    let mut buffers: Vec<(String, String, Cpus)> = Vec::new();
     let (mut patches, mut size) = (Vec::new(), 0);
     for piece in pieces.iter().skip(1) {
         let Some((&kind, rest)) = piece.split_first() else { continue };

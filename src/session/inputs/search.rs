@@ -27,7 +27,7 @@ const MAX_MANIFEST: u64 = 1 << 20;
 /// Files that say nothing are listed up to this number.
 const MAX_SILENT: usize = 1000;
 
-/// What captures are called: an empty file of such a name was to be one.
+/// What captures are called: a file of such a name that is none was to be one.
 const CAPTURES: [&str; 4] = ["dat", "data", "pftrace", "perfetto-trace"];
 
 /// A capture and how it came to be found.
@@ -423,7 +423,7 @@ impl<'a> Search<'a> {
         let why = capture::why_not(shown, first);
         let surprising = why.kind() == ErrorKind::Unsupported;
         let damaged = match why.code() {
-            Code::EmptyFile => {
+            Code::EmptyFile | Code::NotACapture => {
                 shown.extension().is_some_and(|extension| CAPTURES.iter().any(|known| extension == *known))
             }
             code => code == Code::DamagedTraceDat,
