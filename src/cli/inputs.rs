@@ -9,6 +9,7 @@ use super::exit::{Exit, printable};
 pub(super) use super::output::keep_inputs;
 use super::progress::Progress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::line;
 use crate::session::Session;
 use crate::session::request::{GuestSpec, OffsetSpec, Request};
 
@@ -136,6 +137,6 @@ pub(super) fn report_inputs(quiet: bool, warnings: &[String], damaged: &[String]
 /// One line per warning.
 fn warn(quiet: bool, warnings: &[String]) {
     for warning in warnings {
-        say(quiet, &format!("warning: {warning}\n"));
+        say(quiet, &format!("warning: {}\n", line(warning)));
     }
 }
