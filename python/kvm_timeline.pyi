@@ -50,6 +50,8 @@ class Error(Exception):
 
     kind: str
     """``io``, ``format``, ``unsupported``, ``usage``, ``evidence``, ``limit`` or ``interrupted``."""
+    code: str
+    """What went wrong, by a name that stays; docs/errors.md has the list."""
     hint: str | None
     file: PathLike[str] | None
     offset: int | None

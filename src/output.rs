@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::printable;
 use crate::session::Session;
 
@@ -91,6 +91,7 @@ pub(crate) fn keep_inputs(session: &Session, output: &Path) -> Result<()> {
     let beside = session.left_out.iter().map(|left| left.path.as_path());
     if read.chain(beside).any(|path| id(path) == Some(written)) {
         return Err(Error::new(ErrorKind::Usage, "is an input, and would be overwritten")
+            .coded(Code::InputOverwritten)
             .in_file(output)
             .hint("name another file for the output"));
     }

@@ -189,9 +189,9 @@ impl Report {
         for (reason, count) in &events.not_placed {
             let _ = writeln!(text, "  not placed, {reason}: {count}");
         }
-        let lost: u64 = self.inputs.iter().map(|i| i.events_lost).sum();
+        let lost: u64 = self.inputs.iter().map(|i| i.events_lost).fold(0, u64::saturating_add);
         let places: u64 = self.inputs.iter().map(|i| i.losses_uncounted).sum();
-        if lost + places > 0 {
+        if lost > 0 || places > 0 {
             let _ = writeln!(text, "{lost} events lost while recording, and at {places} places an unknown number");
         }
         for input in self.inputs.iter().filter(|input| input.packets_passed > 0) {

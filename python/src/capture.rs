@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use serde::Serialize;
 use timeline::View;
+use timeline::capture::limits::Limit;
 use timeline::convert::ConvertOptions;
 use timeline::error::Result;
 use timeline::pipeline::Limits;
@@ -62,7 +63,9 @@ impl Capture {
         let mut request = choices::request(paths, host, guests, offsets)?;
         request.tsc_hz = tsc_hz;
         request.ignore_recorded_offsets = infer;
-        request.max_unpacked = max_unpacked;
+        if let Some(most) = max_unpacked {
+            request.limits.set(Limit::Unpacked, most.max(1));
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let builder = timeline::Capture::builder().request(request).stop_flag(Arc::clone(&stop));
         let inner = work(py, &stop, || builder.open())?;

@@ -26,6 +26,7 @@ pub(crate) fn exception(py: Python<'_>, error: &timeline::error::Error) -> PyErr
     let value = made.value(py);
     let set = value
         .setattr("kind", error.kind().name())
+        .and_then(|()| value.setattr("code", error.code().name()))
         .and_then(|()| value.setattr("hint", error.hint_text()))
         .and_then(|()| value.setattr("file", error.file()))
         .and_then(|()| value.setattr("offset", error.offset()));

@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     }
     let done = report_inputs(quiet, &report.warnings, &report.damaged);
     say(quiet, &report.summary());
-    let lost = report.inputs.iter().any(|i| i.events_lost + i.losses_uncounted > 0);
+    let lost = report.inputs.iter().any(|i| i.events_lost > 0 || i.losses_uncounted > 0);
     if args.open {
         args.opening.serve(&args.opening.bind(&args.output)?, &args.output, progress.stop(), quiet)?;
     }

@@ -20,6 +20,8 @@ Exit codes:
     3  done, but part of an input was damaged, cut short or skipped
   130  interrupted
 
+An error begins with a code that stays the same, such as error[not-a-capture]; docs/errors.md has the list.
+
 Events that the kernel lost while recording, or that could not be placed, are warnings and leave 0; --strict makes
 them 3.";
 
@@ -54,6 +56,7 @@ impl From<Exit> for ExitCode {
 #[derive(Serialize)]
 struct Failure<'a> {
     kind: &'static str,
+    code: String,
     message: String,
     hint: Option<&'a str>,
     #[serde(serialize_with = "lossy_option")]
@@ -69,12 +72,13 @@ pub(super) fn report(error: &Error, json: bool) -> Exit {
     if json {
         let kind = error.kind().name();
         let (hint, file, offset) = (error.hint_text(), error.file(), error.offset());
-        let failure = Failure { kind, message: error.to_string(), hint, file, offset };
+        let code = error.code().name();
+        let failure = Failure { kind, code, message: error.to_string(), hint, file, offset };
         // What went wrong is said on stderr in any case.
         let _ = json_line("kvm-timeline/error", &failure).and_then(|line| print(&line));
     }
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "kvm-timeline: {}", line(&error.to_string()));
+    let _ = writeln!(stderr, "kvm-timeline: error[{}]: {}", error.code(), line(&error.to_string()));
     if let Some(hint) = error.hint_text() {
         let _ = writeln!(stderr, "hint: {}", line(hint));
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::exit::{Exit, printable};
 pub(super) use super::output::keep_inputs;
 use super::progress::Progress;
+use crate::capture::limits::{self, Limit, LimitSpec, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::printable::line;
 use crate::session::Session;
@@ -49,22 +50,14 @@ pub(super) struct ReadingArgs {
     /// The most that archives may unpack to, such as 64G [default: 100 times each archive, at least 1G].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_unpacked: Option<u64>,
+    /// Believe a file more than usual: raise what bounds damaged and hostile input (docs/reliability.md has the names).
+    #[arg(long, value_name = "NAME=VALUE")]
+    limit: Vec<LimitSpec>,
 }
 
 /// `500M`, `64G`, or bytes.
 pub(super) fn size(text: &str) -> std::result::Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale = match unit.to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "K" | "KIB" => 1 << 10,
-        "M" | "MIB" => 1 << 20,
-        "G" | "GIB" => 1 << 30,
-        "T" | "TIB" => 1_u64 << 40,
-        _ => return Err(format!("unknown unit `{unit}`: use K, M, G or T")),
-    };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
-    bytes.ok_or_else(|| "write a number and a unit, such as 64G".to_owned())
+    limits::size(text)
 }
 
 impl InputArgs {
@@ -111,12 +104,12 @@ impl InputArgs {
 impl ReadingArgs {
     /// A request that names no capture.
     pub(super) fn request(&self) -> Request {
-        Request {
-            tsc_hz: self.tsc_hz,
-            ignore_recorded_offsets: self.infer,
-            max_unpacked: self.max_unpacked,
-            ..Request::default()
+        let mut limits = Limits::default();
+        self.limit.iter().for_each(|spec| limits.set(spec.limit, spec.value));
+        if let Some(most) = self.max_unpacked {
+            limits.set(Limit::Unpacked, most.max(1));
         }
+        Request { tsc_hz: self.tsc_hz, ignore_recorded_offsets: self.infer, limits, ..Request::default() }
     }
 }
 

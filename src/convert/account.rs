@@ -65,7 +65,7 @@ pub(super) fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], o
             kind: input.capture.info.kind.clone(),
             vm,
             events_read: input.survey.events(),
-            events_lost: input.survey.streams.iter().map(|s| s.lost).sum(),
+            events_lost: input.survey.streams.iter().map(|s| s.lost).fold(0, u64::saturating_add),
             losses_uncounted: input.survey.streams.iter().map(|s| s.lost_unknown).sum(),
             packets_passed: 0,
         });

@@ -107,7 +107,7 @@ fn input(out: &mut String, facts: &InputFacts) {
     if !names.is_empty() {
         let _ = writeln!(out, "  {}", names.join(", "));
     }
-    if facts.lost + facts.losses_uncounted + facts.overwritten > 0 {
+    if facts.lost > 0 || facts.losses_uncounted > 0 || facts.overwritten > 0 {
         let _ = writeln!(
             out,
             "  lost: {} counted, {} places without a count; {} by the kernel's counters",
