@@ -60,6 +60,7 @@ pub mod open;
 mod output;
 pub mod pipeline;
 pub mod print;
+mod printable;
 pub mod record;
 pub mod report;
 pub mod selection;

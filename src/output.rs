@@ -7,6 +7,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::error::{Code, Error, ErrorKind, Result};
+use crate::printable;
 use crate::session::Session;
 
 /// An output that is written beside its final place and renamed at the end.
@@ -129,14 +130,14 @@ impl<'a, T: Serialize> Document<'a, T> {
 pub(crate) fn json(schema: &'static str, body: &impl Serialize) -> Result<String> {
     let mut text = serde_json::to_string_pretty(&Document::new(schema, body)).map_err(|e| unwritable(schema, &e))?;
     text.push('\n');
-    Ok(text)
+    Ok(printable::json(text))
 }
 
 /// The same in one line.
 pub(crate) fn json_line(schema: &'static str, body: &impl Serialize) -> Result<String> {
     let mut text = serde_json::to_string(&Document::new(schema, body)).map_err(|e| unwritable(schema, &e))?;
     text.push('\n');
-    Ok(text)
+    Ok(printable::json(text))
 }
 
 fn unwritable(schema: &str, error: &serde_json::Error) -> Error {

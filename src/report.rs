@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::line;
+
 /// Everything a report says; serialised as it is by `--report FILE`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -193,12 +195,17 @@ impl Report {
             let _ = writeln!(text, "{lost} events lost while recording, and at {places} places an unknown number");
         }
         for input in self.inputs.iter().filter(|input| input.packets_passed > 0) {
-            let _ = writeln!(text, "{} packets of {} are in the output as they are", input.packets_passed, input.path);
+            let _ = writeln!(
+                text,
+                "{} packets of {} are in the output as they are",
+                input.packets_passed,
+                line(&input.path)
+            );
         }
         for vm in &self.vms {
             let (checked, inside) = vm.vcpus.iter().fold((0, 0), |(c, i), v| (c + v.checked, i + v.inside));
             let pid = vm.pid.map_or(String::new(), |pid| format!(", process {pid}"));
-            let _ = write!(text, "VM {}{pid}, {} vCPUs", vm.name, vm.vcpus.len());
+            let _ = write!(text, "VM {}{pid}, {} vCPUs", line(&vm.name), vm.vcpus.len());
             let _ = match checked {
                 0 => writeln!(text, ": no guest events to check"),
                 _ => writeln!(
@@ -216,11 +223,11 @@ impl Report {
             let _ = writeln!(
                 text,
                 "longest stall: VM {} vCPU {}, {}.{:03} ms, {}",
-                stall.vm,
+                line(&stall.vm),
                 stall.vcpu,
                 stall.duration_ns / 1_000_000,
                 stall.duration_ns / 1000 % 1000,
-                stall.name
+                line(&stall.name)
             );
         }
         text

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 use crate::output::{json_line, print};
+pub(super) use crate::printable::lines as printable;
+use crate::printable::{line, lossy_option};
 
 /// The table that `--help` shows.
 pub(super) const TABLE: &str = "\
@@ -57,6 +59,7 @@ struct Failure<'a> {
     code: String,
     message: String,
     hint: Option<&'a str>,
+    #[serde(serialize_with = "lossy_option")]
     file: Option<&'a Path>,
     offset: Option<u64>,
 }
@@ -75,9 +78,9 @@ pub(super) fn report(error: &Error, json: bool) -> Exit {
         let _ = json_line("kvm-timeline/error", &failure).and_then(|line| print(&line));
     }
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "kvm-timeline: error[{}]: {}", error.code(), printable(&error.to_string()));
+    let _ = writeln!(stderr, "kvm-timeline: error[{}]: {}", error.code(), line(&error.to_string()));
     if let Some(hint) = error.hint_text() {
-        let _ = writeln!(stderr, "hint: {}", printable(hint));
+        let _ = writeln!(stderr, "hint: {}", line(hint));
     }
     match error.kind() {
         ErrorKind::Usage => Exit::Usage,
@@ -89,14 +92,4 @@ pub(super) fn report(error: &Error, json: bool) -> Exit {
 fn is_broken_pipe(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Names in a trace are anybody's text: control characters must not reach a terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let hidden = c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if hidden { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
-        })
-        .collect()
 }

@@ -10,6 +10,7 @@ pub(super) use super::output::keep_inputs;
 use super::progress::Progress;
 use crate::capture::limits::{self, Limit, LimitSpec, Limits};
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::line;
 use crate::session::Session;
 use crate::session::request::{GuestSpec, OffsetSpec, Request};
 
@@ -129,6 +130,6 @@ pub(super) fn report_inputs(quiet: bool, warnings: &[String], damaged: &[String]
 /// One line per warning.
 fn warn(quiet: bool, warnings: &[String]) {
     for warning in warnings {
-        say(quiet, &format!("warning: {warning}\n"));
+        say(quiet, &format!("warning: {}\n", line(warning)));
     }
 }

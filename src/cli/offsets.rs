@@ -11,6 +11,7 @@ use super::output::{json, print};
 use super::progress::Progress;
 use crate::convert::offset_reports;
 use crate::error::Result;
+use crate::printable::line;
 use crate::report::{OffsetReport, SegmentReport};
 use crate::stats::quoted;
 
@@ -82,7 +83,7 @@ fn csv(rows: &[OffsetReport]) -> String {
 }
 
 fn table(rows: &[OffsetReport]) -> String {
-    let width = rows.iter().map(|r| r.vm.chars().count()).max().unwrap_or(2).max(2);
+    let width = rows.iter().map(|r| line(&r.vm).chars().count()).max().unwrap_or(2).max(2);
     let mut text = format!(
         "{:<width$}  vCPU  {:>20}  {:>20}  {:>20}  {:>20}  {:>11}  {:>11}  source\n",
         "VM", "from", "to", "offset", "offset (unsigned)", "ratio", "uncertainty"
@@ -90,14 +91,15 @@ fn table(rows: &[OffsetReport]) -> String {
     for OffsetReport { vm, vcpu, segment: s } in rows {
         let _ = writeln!(
             text,
-            "{vm:<width$}  {vcpu:>4}  {:>20}  {:>20}  {:>20}  {:>20}  {:>11}  {:>11}  {}",
+            "{:<width$}  {vcpu:>4}  {:>20}  {:>20}  {:>20}  {:>20}  {:>11}  {:>11}  {}",
+            line(vm),
             number(s.from, "start"),
             number(s.to, "end"),
             s.offset,
             s.offset_unsigned,
             ratio(s),
             s.uncertainty,
-            s.source
+            line(&s.source)
         );
     }
     text.push_str("from and to are host TSC; guest TSC = host TSC + offset\n");

@@ -16,6 +16,7 @@ use crate::capture::trace_dat::is_trace_dat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::nanoseconds;
 use crate::open::{PERFETTO_UI, PORT, Served, Server};
+use crate::printable::lossy;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -53,6 +54,7 @@ struct Link<'a> {
     /// What to open in a browser.
     link: &'a str,
     /// The trace that is served.
+    #[serde(serialize_with = "lossy")]
     file: &'a Path,
 }
 

@@ -14,6 +14,7 @@ use crate::api::Capture;
 use crate::convert::tsc_report;
 use crate::error::{Error, ErrorKind, Result};
 use crate::print::print;
+use crate::printable::json_bytes;
 use crate::report::{EventReport, TscReport};
 
 /// Lines are MACHINE: comm-pid [CPU] seconds.nanoseconds: event: fields.
@@ -86,12 +87,14 @@ fn lines(args: &Args, progress: &Progress, quiet: bool) -> Result<Exit> {
     for event in events.by_ref() {
         line.clear();
         serde_json::to_writer(&mut line, &event?).map_err(failed)?;
+        json_bytes(&mut line);
         line.push(b'\n');
         output.write(&line)?;
     }
     let tail = Tail { events: events.account(), warnings: capture.warnings(), damaged: capture.damaged() };
     line.clear();
     serde_json::to_writer(&mut line, &tail).map_err(failed)?;
+    json_bytes(&mut line);
     line.push(b'\n');
     output.write(&line)?;
     output.finish()?;

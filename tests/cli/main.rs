@@ -10,6 +10,7 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod integrity;
 mod json;
 mod library;
 #[path = "../../examples/longest_stalls.rs"]
@@ -17,9 +18,11 @@ mod library;
 mod longest_stalls;
 mod markers;
 mod multiplied;
+mod names;
 mod native;
 mod offsets;
 mod open;
+mod open_hostile;
 mod perf_data;
 #[path = "../support/perf_data_writer.rs"]
 #[allow(dead_code, unreachable_pub)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LeftOut {
     /// The file; a member of an archive as a path behind the archive's.
+    #[serde(serialize_with = "crate::printable::lossy")]
     pub path: PathBuf,
     /// Why, in words.
     pub why: String,
