@@ -8,7 +8,7 @@ mod stage;
 use std::collections::VecDeque;
 
 pub(crate) use account::{event_report, time_shift_apart};
-pub use account::{events_of, segment_reports, stall_reports, tsc_report};
+pub use account::{events_of, offset_reports, segment_reports, stall_reports, tsc_report};
 pub use stage::setup;
 
 use account::report;
@@ -40,6 +40,13 @@ pub struct ConvertOptions {
     pub draw: DrawOptions,
     /// How much memory events may take on their way.
     pub limits: Limits,
+}
+
+impl Default for ConvertOptions {
+    /// A Perfetto trace of our rows, not compressed: as the command line without options.
+    fn default() -> Self {
+        Self { format: Format::Perfetto, compress: false, draw: DrawOptions::default(), limits: Limits::default() }
+    }
 }
 
 impl ConvertOptions {

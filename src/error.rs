@@ -1,8 +1,14 @@
 //! One error type: what went wrong, in which file, at which byte, and what to do about it.
 
+mod code;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+pub use code::{CODES, Code, CodeInfo};
+
+use crate::capture::limits::Limit;
 
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +30,21 @@ pub enum ErrorKind {
     Interrupted,
 }
 
+impl ErrorKind {
+    /// The word in documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Io => "io",
+            Self::Format => "format",
+            Self::Unsupported => "unsupported",
+            Self::Usage => "usage",
+            Self::Evidence => "evidence",
+            Self::Limit => "limit",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// The error of every fallible function of this crate.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -31,6 +52,7 @@ pub struct Error(Box<Inner>);
 #[derive(Debug)]
 struct Inner {
     kind: ErrorKind,
+    code: Option<Code>,
     file: Option<PathBuf>,
     offset: Option<u64>,
     message: String,
@@ -44,7 +66,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind`; `message` is lower case, without a period, and says what was found and what was expected.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, file: None, offset: None, message: message.into(), hint: None, source: None }))
+        let inner =
+            Inner { kind, code: None, file: None, offset: None, message: message.into(), hint: None, source: None };
+        Self(Box::new(inner))
+    }
+
+    /// A limit that was exceeded; [`Limit::exceeded`] adds what to do.
+    pub(crate) fn limit(limit: Limit, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Limit, message).coded(Code::Limit(limit))
     }
 
     /// Bytes that are not what they should be.
@@ -55,6 +84,7 @@ impl Error {
     /// A failed system call on `path`.
     pub fn io(path: impl Into<PathBuf>, doing: &str, source: io::Error) -> Self {
         let mut error = Self::new(ErrorKind::Io, format!("cannot {doing}"));
+        error.0.code = Some(Code::of_system(&source));
         error.0.file = Some(path.into());
         error.0.source = Some(source);
         error
@@ -74,6 +104,19 @@ impl Error {
         self
     }
 
+    /// Gives it a name that stays, unless an inner layer already did.
+    #[must_use]
+    pub fn coded(mut self, code: Code) -> Self {
+        self.0.code.get_or_insert(code);
+        self
+    }
+
+    /// As [`Error::coded`], for errors of the kind [`ErrorKind::Format`] only: what the bytes were taken for.
+    #[must_use]
+    pub(crate) fn damaged_as(self, code: Code) -> Self {
+        if self.0.kind == ErrorKind::Format { self.coded(code) } else { self }
+    }
+
     /// Says what to do; shown on a line of its own.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -84,6 +127,19 @@ impl Error {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The name that stays from version to version.
+    pub fn code(&self) -> Code {
+        self.0.code.unwrap_or_else(|| Code::of(self.0.kind))
+    }
+
+    /// What went wrong, without file and offset.
+    pub fn message(&self) -> String {
+        match &self.0.source {
+            Some(source) => format!("{}: {source}", self.0.message),
+            None => self.0.message.clone(),
+        }
     }
 
     /// What to do about it, in words.

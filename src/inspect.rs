@@ -139,6 +139,8 @@ pub struct ManifestFacts {
 /// Why the captures cannot be merged.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Problem {
+    /// What kind of error, by a name that stays ([`crate::error::Code`]).
+    pub code: String,
     /// The error in words.
     pub what: String,
     /// What to do.
@@ -174,7 +176,8 @@ pub fn inspect(request: &Request, monitor: &Monitor<'_>) -> Result<(Inspection, 
         Err(error) if found.inputs.is_empty() => return Err(error),
         Err(error) if error.kind() == crate::error::ErrorKind::Interrupted => return Err(error),
         Err(error) => {
-            found.problem = Some(Problem { what: error.to_string(), hint: error.hint_text().map(str::to_owned) });
+            let hint = error.hint_text().map(str::to_owned);
+            found.problem = Some(Problem { code: error.code().name(), what: error.to_string(), hint });
             return Ok((found, None));
         }
     };
@@ -234,9 +237,9 @@ fn input_facts(capture: &Capture, survey: &Survey) -> InputFacts {
         buffers: capture.buffers.iter().enumerate().map(buffer).collect(),
         events,
         stamps: first.and_then(|first| survey.span(|s| s.buffer == first)),
-        lost: survey.streams.iter().map(|s| s.lost).sum(),
+        lost: survey.streams.iter().map(|s| s.lost).fold(0, u64::saturating_add),
         losses_uncounted: survey.streams.iter().map(|s| s.lost_unknown).sum(),
-        overwritten: info.cpu_stats.iter().map(|s| s.overrun.saturating_add(s.dropped)).sum(),
+        overwritten: info.cpu_stats.iter().map(|s| s.overrun.saturating_add(s.dropped)).fold(0, u64::saturating_add),
         offset_writes: survey.writes.len(),
         ..InputFacts::default()
     }

@@ -1,7 +1,10 @@
 //! A web server for one file and one reader: how a trace on this machine gets into the Perfetto UI without an upload.
 //!
-//! It listens on the loopback interface alone, knows one path, lets only the UI's origin read the answer, and ends once
-//! the file was fetched.
+//! It listens on the loopback interface alone, knows one path that nobody can guess, lets only the UI's origin read the
+//! answer, and ends once the file was fetched. Whoever else connects is held to a size and a time.
+
+mod guests;
+mod request;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use self::guests::Guests;
+use self::request::{Head, Request};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The public UI.
@@ -17,12 +22,17 @@ pub const PERFETTO_UI: &str = "https://ui.perfetto.dev";
 /// The only port on this machine from which the public UI may fetch: its content security policy says so.
 pub const PORT: u16 = 9001;
 
-/// A request's head may not be longer.
-const MAX_HEAD: usize = 16 << 10;
-/// Connections at one time; a browser opens a few ahead of need.
-const MAX_CONNECTIONS: usize = 16;
-/// A connection that says nothing for so long is closed.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// In this time a request's head has to be there, and the answer to a small one has to be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The file is sent in pieces of this size,
+const PIECE: usize = 1 << 20;
+/// each of which has to be taken in this time.
+const PIECE_TIME: Duration = Duration::from_secs(30);
+/// How long, and how much, the other side may talk on after its answer.
+const LINGER: Duration = Duration::from_millis(300);
+const LINGER_BYTES: usize = 1 << 16;
+/// Threads at one time: those of [`guests::MAX`] connections, and of some that were just sent away.
+const MAX_THREADS: usize = 4 * guests::MAX;
 /// How often it is looked whether somebody connects.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -36,7 +46,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     path: PathBuf,
-    /// What a request must name.
+    /// What a request must name: a random folder, and the file's name, by which the UI calls it.
     target: String,
     ui: String,
     origin: String,
@@ -80,7 +90,7 @@ impl Server {
         let fail = |e| Error::io(address.to_string(), "listen", e);
         listener.set_nonblocking(true).map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
-        let target = format!("/{}", percent(name.to_string_lossy().as_bytes()));
+        let target = format!("/{}/{}", token()?, percent(name.to_string_lossy().as_bytes()));
         let ui = ui.trim_end_matches('/').to_owned();
         Ok(Self { listener, address, path: path.to_owned(), target, ui, origin })
     }
@@ -91,149 +101,203 @@ impl Server {
         format!("{}/#!/?url={}&startupCommands={}", self.ui, percent(url.as_bytes()), percent(STARTUP.as_bytes()))
     }
 
-    /// Serves until the file was fetched once, `timeout` has passed, or `stop` is raised.
+    /// Serves until the file was fetched once, `timeout` has passed, or `stop` is raised. Whoever is being sent the file
+    /// when the time is over may finish, if the pieces keep going.
     ///
     /// # Errors
     ///
-    /// If no connection can be accepted any more, or with [`ErrorKind::Interrupted`].
+    /// If no connection could be accepted any more, or with [`ErrorKind::Interrupted`].
     pub fn serve(&self, timeout: Duration, stop: &AtomicBool) -> Result<Served> {
         let end = Instant::now() + timeout;
         let fetched = AtomicBool::new(false);
-        let sending = AtomicUsize::new(0);
-        let connections = AtomicUsize::new(0);
+        let threads = AtomicUsize::new(0);
+        let guests = Guests::default();
         std::thread::scope(|scope| {
+            let mut refused = None;
             loop {
-                if fetched.load(Ordering::Acquire) {
-                    return Ok(Served::Fetched);
-                }
                 if stop.load(Ordering::Relaxed) {
+                    guests.dismiss(true);
                     return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
                 }
-                // Whoever is fetching already may finish.
-                if Instant::now() >= end && sending.load(Ordering::Acquire) == 0 {
-                    return Ok(Served::TimedOut);
+                let done = fetched.load(Ordering::Acquire);
+                if done || Instant::now() >= end {
+                    // Nobody is let in any more, and whoever has not asked yet comes too late.
+                    guests.dismiss(false);
+                    if guests.any_served() {
+                        std::thread::sleep(POLL);
+                        continue;
+                    }
+                    return match refused {
+                        // The last to be served may have finished just now.
+                        _ if done || fetched.load(Ordering::Acquire) => Ok(Served::Fetched),
+                        Some(e) => Err(Error::io(self.address.to_string(), "accept a connection", e)),
+                        None => Ok(Served::TimedOut),
+                    };
+                }
+                if threads.load(Ordering::Acquire) >= MAX_THREADS {
+                    std::thread::sleep(POLL);
+                    continue;
                 }
                 match self.listener.accept() {
-                    Ok((stream, _)) if connections.load(Ordering::Acquire) < MAX_CONNECTIONS => {
-                        connections.fetch_add(1, Ordering::AcqRel);
-                        let (fetched, sending, connections) = (&fetched, &sending, &connections);
-                        scope.spawn(move || {
-                            sending.fetch_add(1, Ordering::AcqRel);
-                            if self.answer(stream, stop).unwrap_or(false) {
+                    Ok((stream, _)) => {
+                        refused = None;
+                        let Some(number) = guests.admit(&stream) else { continue };
+                        threads.fetch_add(1, Ordering::AcqRel);
+                        let (fetched, threads, guests) = (&fetched, &threads, &guests);
+                        let work = move || {
+                            if self.answer(stream, number, guests, stop).unwrap_or(false) {
                                 fetched.store(true, Ordering::Release);
                             }
-                            sending.fetch_sub(1, Ordering::AcqRel);
-                            connections.fetch_sub(1, Ordering::AcqRel);
-                        });
+                            guests.leave(number);
+                            threads.fetch_sub(1, Ordering::AcqRel);
+                        };
+                        if std::thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                            guests.leave(number);
+                            threads.fetch_sub(1, Ordering::AcqRel);
+                        }
                     }
-                    Ok(_) => {}
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(POLL),
-                    Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
-                    Err(e) => return Err(Error::io(self.address.to_string(), "accept a connection", e)),
+                    Err(e) => {
+                        // One connection failed, or there is no descriptor just now: the next may be better.
+                        refused = Some(e);
+                        std::thread::sleep(POLL);
+                    }
                 }
             }
         })
     }
 
     /// Answers one request. Whether the whole file went out.
-    fn answer(&self, mut stream: TcpStream, stop: &AtomicBool) -> io::Result<bool> {
+    fn answer(&self, mut stream: TcpStream, number: u64, guests: &Guests, stop: &AtomicBool) -> io::Result<bool> {
         stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(Duration::from_secs(30)))?;
-        let Some(head) = head(&mut stream)? else { return Ok(false) };
-        let request = Request::parse(&head);
+        let head = match request::read(&mut stream, Instant::now() + PATIENCE)? {
+            Head::Whole(head) => head,
+            Head::TooLong => return self.small(&mut stream, "431 Request Header Fields Too Large", 0),
+            Head::Silent => return Ok(false),
+        };
+        let Some(request) = Request::parse(&head) else { return self.small(&mut stream, "400 Bad Request", 0) };
         // A page elsewhere whose name was made to point here asks with that name.
-        let named_rightly = request.host.is_none_or(|host| {
-            let port = self.address.port();
-            host == format!("127.0.0.1:{port}") || host == format!("localhost:{port}")
-        });
-        if request.path != self.target || !named_rightly {
-            self.head(&mut stream, "404 Not Found", 0)?;
-            return Ok(false);
+        let port = self.address.port();
+        let named_rightly = request.host == format!("127.0.0.1:{port}") || request.host == format!("localhost:{port}");
+        if request.target != self.target || !named_rightly {
+            return self.small(&mut stream, "404 Not Found", 0);
+        }
+        if request.origin.is_some_and(|origin| origin != self.origin) {
+            return self.small(&mut stream, "403 Forbidden", 0);
         }
         match request.method {
-            "OPTIONS" => self.head(&mut stream, "204 No Content", 0)?,
-            "HEAD" => {
-                let length = std::fs::metadata(&self.path)?.len();
-                self.head(&mut stream, "200 OK", length)?;
+            "OPTIONS" => self.small(&mut stream, "204 No Content", 0),
+            "HEAD" => self.small(&mut stream, "200 OK", std::fs::metadata(&self.path)?.len()),
+            "GET" if guests.serve(number) => {
+                let whole = self.file(&mut stream, stop)?;
+                linger(&mut stream)?;
+                Ok(whole)
             }
-            "GET" => {
-                let mut file = File::open(&self.path)?;
-                let length = file.metadata()?.len();
-                self.head(&mut stream, "200 OK", length)?;
-                let mut left = length;
-                let mut buffer = vec![0; 1 << 16];
-                while left > 0 && !stop.load(Ordering::Relaxed) {
-                    let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    let got = file.read(&mut buffer[..most])?;
-                    if got == 0 {
-                        break;
-                    }
-                    stream.write_all(&buffer[..got])?;
-                    left -= got as u64;
-                }
-                stream.flush()?;
-                let _ = stream.shutdown(std::net::Shutdown::Write);
-                return Ok(left == 0);
-            }
-            _ => self.head(&mut stream, "405 Method Not Allowed", 0)?,
+            "GET" => Ok(false),
+            _ => self.small(&mut stream, "405 Method Not Allowed", 0),
         }
+    }
+
+    /// Sends the file. Whether all of it went out.
+    fn file(&self, stream: &mut TcpStream, stop: &AtomicBool) -> io::Result<bool> {
+        let mut file = File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        send(stream, self.head("200 OK", length).as_bytes(), PATIENCE)?;
+        let mut left = length;
+        let mut buffer = vec![0; PIECE];
+        while left > 0 && !stop.load(Ordering::Relaxed) {
+            let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let piece = buffer.get_mut(..most).unwrap_or_default();
+            let got = file.read(piece)?;
+            if got == 0 {
+                break;
+            }
+            send(stream, piece.get(..got).unwrap_or_default(), PIECE_TIME)?;
+            left -= got as u64;
+        }
+        Ok(left == 0)
+    }
+
+    /// An answer that is a head alone. Never the whole file.
+    fn small(&self, stream: &mut TcpStream, status: &str, length: u64) -> io::Result<bool> {
+        send(stream, self.head(status, length).as_bytes(), PATIENCE)?;
+        linger(stream)?;
         Ok(false)
     }
 
-    fn head(&self, stream: &mut TcpStream, status: &str, length: u64) -> io::Result<()> {
-        let origin = &self.origin;
-        let head = format!(
+    fn head(&self, status: &str, length: u64) -> String {
+        // What is not the file is nobody's to read.
+        let cors = if status.starts_with('2') {
+            format!(
+                "Access-Control-Allow-Origin: {}\r\n\
+                 Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
+                 Access-Control-Allow-Headers: *\r\n\
+                 Access-Control-Allow-Private-Network: true\r\n",
+                self.origin
+            )
+        } else {
+            String::new()
+        };
+        format!(
             "HTTP/1.1 {status}\r\n\
              Content-Type: application/octet-stream\r\n\
              Content-Length: {length}\r\n\
              Cache-Control: no-cache\r\n\
-             Access-Control-Allow-Origin: {origin}\r\n\
-             Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n\
-             Access-Control-Allow-Headers: *\r\n\
-             Access-Control-Allow-Private-Network: true\r\n\
+             X-Content-Type-Options: nosniff\r\n\
+             Cross-Origin-Resource-Policy: same-origin\r\n\
+             Allow: GET, HEAD, OPTIONS\r\n\
+             {cors}\
              Vary: Origin\r\n\
              Connection: close\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes())
+        )
     }
 }
 
-/// What of a request matters.
-struct Request<'a> {
-    method: &'a str,
-    path: &'a str,
-    host: Option<&'a str>,
-}
-
-impl<'a> Request<'a> {
-    fn parse(head: &'a str) -> Self {
-        let mut lines = head.split("\r\n");
-        let mut words = lines.next().unwrap_or("").split(' ');
-        let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        let host = lines.find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("host").then(|| value.trim())
-        });
-        Self { method, path, host }
-    }
-}
-
-/// Reads up to the empty line; `None` if the other side has nothing to say.
-fn head(stream: &mut TcpStream) -> io::Result<Option<String>> {
-    let mut head = Vec::new();
-    let mut buffer = [0; 1024];
-    loop {
-        let got = stream.read(&mut buffer)?;
-        if got == 0 || head.len() + got > MAX_HEAD {
-            return Ok(None);
+/// Sends bytes; all of them have to be taken in this time.
+fn send(stream: &mut TcpStream, mut bytes: &[u8], time: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + time;
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
         }
-        head.extend_from_slice(&buffer[..got]);
-        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-            head.truncate(end);
-            return Ok(String::from_utf8(head).ok());
+        stream.set_write_timeout(Some(left))?;
+        match stream.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
+    Ok(())
+}
+
+/// Says that this was all, and hears the other side out: closing on bytes that nobody read would take the answer back.
+fn linger(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let deadline = Instant::now() + LINGER;
+    let mut buffer = [0; 4096];
+    let mut heard = 0;
+    while heard < LINGER_BYTES {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(got) => heard += got,
+        }
+    }
+    Ok(())
+}
+
+/// 128 random bits, written as text.
+fn token() -> Result<String> {
+    let source = Path::new("/dev/urandom");
+    let mut bytes = [0; 16];
+    File::open(source).and_then(|mut file| file.read_exact(&mut bytes)).map_err(|e| Error::io(source, "read", e))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Scheme, host and port of an address.

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::monitor::Monitor;
 use crate::pipeline::lanes::{Lanes, lanes};
 use crate::pipeline::{self, Consumer, Limits, run};
+use crate::printable::{self, tidy_bytes};
 use crate::report::EventReport;
 use crate::selection::{Selection, machine};
 use crate::session::Session;
@@ -124,7 +125,8 @@ pub fn print(
 
 fn places(session: &Session, lanes: &Lanes<'_>) -> Vec<Place> {
     let name = |input: usize| machine(session, session.inputs[input].role);
-    let width = lanes.inputs.iter().map(|&input| name(input).chars().count()).max().unwrap_or(0) + 1;
+    let shown = |input: usize| printable::line(name(input));
+    let width = lanes.inputs.iter().map(|&input| shown(input).chars().count()).max().unwrap_or(0) + 1;
     let mut cpus: Vec<(&str, u32)> = Vec::new();
     let list = lanes.lanes.iter().zip(&lanes.inputs).map(|(lane, &source)| {
         let key = (name(source), lane.stream.cpu);
@@ -132,7 +134,7 @@ fn places(session: &Session, lanes: &Lanes<'_>) -> Vec<Place> {
             cpus.push(key);
             cpus.len() - 1
         });
-        let machine = format!("{:<width$}", format!("{}:", name(source)));
+        let machine = format!("{:<width$}", format!("{}:", shown(source)));
         Place { machine: machine.into(), cpu: lane.stream.cpu, source, task }
     });
     list.collect()
@@ -235,7 +237,9 @@ fn show(line: &Line, bytes: &[u8], places: &[Place], sources: &[Source], out: &m
     let start = out.len();
     if let What::Event { .. } = line.what {
         let end = line.comm.iter().position(|&b| b == 0).unwrap_or(line.comm.len());
-        printable(&line.comm[..end], out);
+        let comm = out.len();
+        out.extend_from_slice(&line.comm[..end]);
+        tidy_bytes(out, comm);
         out.push(b'-');
         out.extend_from_slice(itoa::Buffer::new().format(line.pid).as_bytes());
     }
@@ -250,12 +254,13 @@ fn show(line: &Line, bytes: &[u8], places: &[Place], sources: &[Source], out: &m
             {
                 let name = out.len();
                 out.extend_from_slice(format.name.as_bytes());
+                tidy_bytes(out, name);
                 out.push(b':');
                 pad(name, NAME_WIDTH, out);
                 out.push(b' ');
                 let fields = out.len();
                 format.render(payload, source.endian, &source.context(), out);
-                escape(fields, out);
+                tidy_bytes(out, fields);
             }
         }
         What::Lost(Some(count)) => {
@@ -272,40 +277,4 @@ fn show(line: &Line, bytes: &[u8], places: &[Place], sources: &[Source], out: &m
 fn pad(start: usize, width: usize, out: &mut Vec<u8>) {
     let used = String::from_utf8_lossy(&out[start..]).chars().count();
     out.extend(std::iter::repeat_n(b' ', width.saturating_sub(used)));
-}
-
-fn printable(text: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(text);
-    escape(start, out);
-}
-
-/// Text from a trace is anybody's: a line stays one line, and a terminal sees no control characters.
-fn escape(start: usize, out: &mut Vec<u8>) {
-    if !out[start..].iter().any(|b| b.is_ascii_control()) {
-        return;
-    }
-    let text = out.split_off(start);
-    for byte in text {
-        match byte {
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\t' => out.push(b' '),
-            _ if byte.is_ascii_control() => {
-                let _ = write!(out, "\\x{byte:02x}");
-            }
-            _ => out.push(byte),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_a_trace_stays_on_its_line() {
-        let mut out = b"kept\n".to_vec();
-        printable("a\nb\x1b[31m\u{e9}".as_bytes(), &mut out);
-        assert_eq!(out, "kept\na\\nb\\x1b[31m\u{e9}".as_bytes());
-    }
 }

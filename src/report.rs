@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::line;
+
 /// Everything a report says; serialised as it is by `--report FILE`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
@@ -116,6 +118,18 @@ pub struct SegmentReport {
     pub uncertainty: u64,
 }
 
+/// A segment and whose it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OffsetReport {
+    /// VM name.
+    pub vm: String,
+    /// The vCPU's number.
+    pub vcpu: u32,
+    /// The segment; in JSON its fields stand beside the other two.
+    #[serde(flatten)]
+    pub segment: SegmentReport,
+}
+
 /// The host's TSC rate.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct TscReport {
@@ -175,18 +189,23 @@ impl Report {
         for (reason, count) in &events.not_placed {
             let _ = writeln!(text, "  not placed, {reason}: {count}");
         }
-        let lost: u64 = self.inputs.iter().map(|i| i.events_lost).sum();
+        let lost: u64 = self.inputs.iter().map(|i| i.events_lost).fold(0, u64::saturating_add);
         let places: u64 = self.inputs.iter().map(|i| i.losses_uncounted).sum();
-        if lost + places > 0 {
+        if lost > 0 || places > 0 {
             let _ = writeln!(text, "{lost} events lost while recording, and at {places} places an unknown number");
         }
         for input in self.inputs.iter().filter(|input| input.packets_passed > 0) {
-            let _ = writeln!(text, "{} packets of {} are in the output as they are", input.packets_passed, input.path);
+            let _ = writeln!(
+                text,
+                "{} packets of {} are in the output as they are",
+                input.packets_passed,
+                line(&input.path)
+            );
         }
         for vm in &self.vms {
             let (checked, inside) = vm.vcpus.iter().fold((0, 0), |(c, i), v| (c + v.checked, i + v.inside));
             let pid = vm.pid.map_or(String::new(), |pid| format!(", process {pid}"));
-            let _ = write!(text, "VM {}{pid}, {} vCPUs", vm.name, vm.vcpus.len());
+            let _ = write!(text, "VM {}{pid}, {} vCPUs", line(&vm.name), vm.vcpus.len());
             let _ = match checked {
                 0 => writeln!(text, ": no guest events to check"),
                 _ => writeln!(
@@ -204,11 +223,11 @@ impl Report {
             let _ = writeln!(
                 text,
                 "longest stall: VM {} vCPU {}, {}.{:03} ms, {}",
-                stall.vm,
+                line(&stall.vm),
                 stall.vcpu,
                 stall.duration_ns / 1_000_000,
                 stall.duration_ns / 1000 % 1000,
-                stall.name
+                line(&stall.name)
             );
         }
         text

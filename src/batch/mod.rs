@@ -24,6 +24,7 @@ pub mod worker;
 
 use std::time::{Duration, SystemTime};
 
+use crate::capture::limits::Limit;
 use crate::convert::ConvertOptions;
 use crate::filter::Filter;
 use crate::selection::Span;
@@ -74,7 +75,7 @@ impl Options {
     pub fn fingerprint(&self) -> String {
         let ConvertOptions { format, compress, draw, limits: _ } = &self.convert;
         // How much may be unpacked decides whether there is an output, not what is in it.
-        let request = Request { max_unpacked: None, ..self.request.clone() };
+        let request = Request { limits: self.request.limits.with(Limit::Unpacked, 0), ..self.request.clone() };
         let text = format!("{TOOL} {format:?} {compress} {draw:?} {request:?} {:?} {:?}", self.filter, self.span);
         fingerprint::of_text(&text)
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// The version of everything that this module writes.
 pub const VERSION: u32 = 1;
@@ -73,7 +73,7 @@ impl Record {
 /// An error in a log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorRecord {
-    /// A word that does not change between versions.
+    /// A word that does not change between versions: that of [`crate::error::Code`].
     pub code: String,
     /// What went wrong, in words.
     pub message: String,
@@ -83,11 +83,7 @@ pub struct ErrorRecord {
 
 impl From<&Error> for ErrorRecord {
     fn from(error: &Error) -> Self {
-        Self {
-            code: code(error.kind()).to_owned(),
-            message: error.to_string(),
-            hint: error.hint_text().map(str::to_owned),
-        }
+        Self { code: error.code().name(), message: error.to_string(), hint: error.hint_text().map(str::to_owned) }
     }
 }
 
@@ -99,19 +95,6 @@ impl ErrorRecord {
             message: format!("the program made a mistake: {words}"),
             hint: Some("report it, with the capture if possible".to_owned()),
         }
-    }
-}
-
-/// The word for a kind of error.
-fn code(kind: ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::Io => "io",
-        ErrorKind::Format => "format",
-        ErrorKind::Unsupported => "unsupported",
-        ErrorKind::Usage => "usage",
-        ErrorKind::Evidence => "evidence",
-        ErrorKind::Limit => "limit",
-        ErrorKind::Interrupted => "interrupted",
     }
 }
 

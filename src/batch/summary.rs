@@ -13,6 +13,7 @@ use super::state;
 use super::store::Store;
 use crate::capture::tree::EntryKind;
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::line;
 use crate::stats::{Stats, parquet};
 
 /// Largest log, statistics file.
@@ -100,13 +101,17 @@ impl Summary {
         let mut text = String::new();
         for record in &self.trouble {
             let _ = match &record.error {
-                Some(error) => writeln!(text, "failed: {}: {} [{}]", record.source, error.message, error.code),
+                Some(error) => {
+                    writeln!(text, "failed: {}: {} [{}]", line(&record.source), line(&error.message), error.code)
+                }
                 None if record.damaged.is_empty() => writeln!(
                     text,
                     "incomplete: {}: {} events lost, {} not placed",
-                    record.source, record.events_lost, record.not_placed
+                    line(&record.source),
+                    record.events_lost,
+                    record.not_placed
                 ),
-                None => writeln!(text, "damaged: {}: {}", record.source, record.damaged.join("; ")),
+                None => writeln!(text, "damaged: {}: {}", line(&record.source), line(&record.damaged.join("; "))),
             };
         }
         let _ = write!(

@@ -9,6 +9,7 @@ pub mod bytes;
 mod cpu_runs;
 pub mod event_format;
 pub mod kallsyms;
+pub mod limits;
 mod open;
 pub mod perf_data;
 pub mod perfetto;
@@ -20,7 +21,7 @@ pub mod trace_dat;
 pub mod tracefs;
 pub mod tree;
 
-pub use open::{Content, content, open, open_source, why_not};
+pub use open::{Content, content, open, open_source, open_source_within, why_not};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::archive::{self, Budget, Packing, Unpacked};
+use super::limits::Limits;
 use super::source::{FileSource, ReadAt};
 use super::tree::{Directory, Tree, head};
 use super::{Capture, perf_data, perfetto, text, trace_dat, tracefs};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 
 /// Bytes from which [`content`] can tell.
 pub(super) const HEAD: u64 = 8 << 10;
@@ -79,18 +80,26 @@ pub fn open(path: impl AsRef<Path>) -> Result<Capture> {
 /// # Errors
 /// As [`open`].
 pub fn open_source(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
+    open_source_within(path, source, &Limits::default())
+}
+
+/// As [`open_source`], with other limits than usual.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_source_within(path: &Path, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture> {
     let first = head(path, &*source, HEAD)?;
     match content(&first) {
-        Content::TraceDat => trace_dat::open(path, source),
-        Content::PerfData => perf_data::open(path, source),
-        Content::Perfetto => perfetto::open(path, source),
+        Content::TraceDat => trace_dat::open(path, source, limits),
+        Content::PerfData => perf_data::open(path, source, limits),
+        Content::Perfetto => perfetto::open(path, source, limits),
         Content::Text => text::open(path, source),
         Content::Packed(packing) => {
-            let budget = Budget::for_archive(source.len());
+            let budget = Budget::within(source.len(), limits);
             match archive::open(path, source, packing, &budget, &|| false)? {
                 Unpacked::File(source) => match content(&head(path, &*source, HEAD)?) {
                     Content::Packed(_) => Err(unsupported("is compressed twice", "unpack it once").in_file(path)),
-                    _ => open_source(path, source),
+                    _ => open_source_within(path, source, limits),
                 },
                 Unpacked::Tree(..) => Err(archive::several_files(packing).in_file(path)),
             }
@@ -107,16 +116,27 @@ pub fn why_not(path: &Path, first: &[u8]) -> Error {
         return unsupported(what, hint);
     }
     if first.is_empty() {
-        return Error::format("is empty").hint("was the recording stopped before it wrote anything?");
+        return Error::format("is empty")
+            .coded(Code::EmptyFile)
+            .hint("was the recording stopped before it wrote anything?");
     }
     if trace_dat_cut_short(first) {
-        return Error::format("is a trace.dat file cut off within its first bytes");
+        return Error::format("is a trace.dat file cut off within its first bytes")
+            .coded(Code::DamagedTraceDat)
+            .hint("copy it again");
+    }
+    if trace_dat::is_nearly_trace_dat(first) {
+        let start = first.get(..10).unwrap_or(&[]).escape_ascii();
+        return Error::format(format!("is a trace.dat file whose first bytes are damaged: \"{start}\""))
+            .coded(Code::DamagedTraceDat)
+            .hint("copy it again");
     }
     if let Some((what, hint)) = look_alike(first) {
         return unsupported(what, hint);
     }
     let start = first.get(..first.len().min(8)).unwrap_or(&[]).escape_ascii();
     Error::format(format!("is no capture: it starts with \"{start}\""))
+        .coded(Code::NotACapture)
         .hint("expected a trace.dat of trace-cmd, a perf.data, a Perfetto trace, ftrace text, a copied tracefs directory, or an archive of them")
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Endian;
 use super::bytes::{Cursor, u32_from, u64_from};
+use super::limits::{Limit, Limits};
 use crate::error::{Error, Result};
 
 /// Bytes that can be read at any offset by several threads at once.
@@ -228,6 +229,21 @@ impl<'a> Reader<'a> {
             let message = self.describe(format!("{what} has {count} bytes, more than the limit of {limit}"));
             return Err(self.place(Error::new(crate::error::ErrorKind::Limit, message)));
         }
+        self.taken(count, what)
+    }
+
+    /// The next `count` bytes, at most as many as a limit that the user can raise.
+    pub fn take_limited(&mut self, count: u64, limits: &Limits, limit: Limit, what: &str) -> Result<Vec<u8>> {
+        self.need(count, what)?;
+        let most = limits.get(limit);
+        if count > most {
+            let message = self.describe(format!("{what} has {count} bytes, more than the limit of {most}"));
+            return Err(self.place(limit.exceeded(message)));
+        }
+        self.taken(count, what)
+    }
+
+    fn taken(&mut self, count: u64, what: &str) -> Result<Vec<u8>> {
         let bytes = if count <= WINDOW {
             self.peek(count, what)?.to_vec()
         } else {

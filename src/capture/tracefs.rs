@@ -6,12 +6,14 @@
 
 mod pages;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive::{self, Budget};
 use super::event_format::{EventFormat, FormatTable};
 use super::kallsyms::Kallsyms;
+use super::limits::{Limit, Limits};
 use super::raw_pages::{PageFile, RawPages};
 use super::ring_buffer::EventIds;
 use super::source::ReadAt;
@@ -19,15 +21,9 @@ use super::trace_dat::metadata::{cmdlines, printk_formats};
 use super::trace_dat::notes::Notes;
 use super::tree::{Entry, EntryKind, Tree, head};
 use super::{Buffer, Capture, CaptureInfo, ChunkSource, Clock, CpuStats, Endian, Stream, text};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use pages::{CpuPages, Pages};
 
-/// Largest of the small texts.
-const MAX_TEXT: u64 = 256 << 20;
-/// Largest `format` file.
-const MAX_FORMAT: u64 = 1 << 20;
-/// Most CPUs, as `cpuN` directories.
-const MAX_CPUS: u32 = 65_536;
 /// What compressed files are called.
 const PACKED: [&str; 5] = ["", ".gz", ".zst", ".xz", ".bz2"];
 /// A buffer's text.
@@ -50,7 +46,9 @@ pub fn is_tracefs(tree: &dyn Tree, directory: &Path) -> Result<bool> {
     let entries = tree.list(directory)?;
     let has = |name: &str| entries.iter().any(|e| e.name == name);
     let text = find(&entries, &TEXTS).is_some();
-    if text && (has("trace_clock") || has("instances")) || !pages::files(tree, directory)?.is_empty() {
+    if text && (has("trace_clock") || has("instances"))
+        || !pages::files(tree, directory, &Limits::default())?.is_empty()
+    {
         return Ok(true);
     }
     Ok(has("events") && find(&tree.list(&directory.join("events"))?, &["header_page"]).is_some())
@@ -63,7 +61,9 @@ pub fn is_tracefs(tree: &dyn Tree, directory: &Path) -> Result<bool> {
 /// `Io` where something cannot be read.
 pub fn open(tree: &Arc<dyn Tree>, directory: &Path, budget: &Arc<Budget>) -> Result<Copied> {
     let shown = tree.shown(directory);
-    Copy { tree: &**tree, budget, notes: Notes::default() }.read(directory).map_err(|error| error.in_file(shown))
+    Copy { tree: &**tree, budget, notes: Notes::default() }
+        .read(directory)
+        .map_err(|error| error.damaged_as(Code::DamagedTracefs).in_file(shown))
 }
 
 /// Finds a file by one of its names, compressed or not.
@@ -146,7 +146,7 @@ impl Copy<'_> {
     /// Small texts of the whole machine.
     fn info(&mut self, directory: &Path) -> Result<CaptureInfo> {
         let entries = self.tree.list(directory)?;
-        let text = |name: &str| self.text(directory, &entries, name, MAX_TEXT).map(Option::unwrap_or_default);
+        let text = |name: &str| self.text(directory, &entries, name, Limit::Section).map(Option::unwrap_or_default);
         let tgid = |line: &str| {
             let (tid, tgid) = line.trim().split_once(' ')?;
             Some((tid.parse().ok()?, tgid.trim().parse().ok()?))
@@ -167,11 +167,8 @@ impl Copy<'_> {
         capture.path = self.tree.shown(directory);
         let mine = &mut capture.info;
         mine.kind = "copied tracefs, text".into();
-        for (tid, comm) in info.cmdlines {
-            if !mine.cmdlines.iter().any(|(known, _)| *known == tid) {
-                mine.cmdlines.push((tid, comm));
-            }
-        }
+        let known: BTreeSet<i32> = mine.cmdlines.iter().map(|(tid, _)| *tid).collect();
+        mine.cmdlines.extend(info.cmdlines.into_iter().filter(|(tid, _)| !known.contains(tid)));
         mine.cmdlines.sort();
         mine.tgids.extend(info.tgids);
         mine.cpu_stats = info.cpu_stats;
@@ -180,16 +177,16 @@ impl Copy<'_> {
 
     fn plan(&mut self, directory: &Path, name: String, info: &mut CaptureInfo) -> Result<Plan> {
         let entries = self.tree.list(directory)?;
-        let clock = self.text(directory, &entries, "trace_clock", MAX_FORMAT)?.and_then(|text| clock(&text));
-        for (cpu, path) in cpu_directories(self.tree, directory)? {
+        let clock = self.text(directory, &entries, "trace_clock", Limit::Format)?.and_then(|text| clock(&text));
+        for (cpu, path) in cpu_directories(self.tree, directory, self.budget.limits())? {
             info.cpu_count = info.cpu_count.max(cpu + 1);
             let entries = self.tree.list(&path)?;
-            if let Some(text) = self.text(&path, &entries, "stats", MAX_FORMAT)? {
+            if let Some(text) = self.text(&path, &entries, "stats", Limit::Format)? {
                 info.cpu_stats.push(stats(&text, &name, cpu));
             }
         }
         let mut cpus = Vec::new();
-        for (cpu, path) in pages::files(self.tree, directory)? {
+        for (cpu, path) in pages::files(self.tree, directory, self.budget.limits())? {
             let source = self.source(&path)?;
             if !source.is_empty() {
                 cpus.push(CpuPages { cpu, path: self.tree.shown(&path), source });
@@ -278,8 +275,8 @@ impl Copy<'_> {
             let name = system.file_name().unwrap_or_default().to_string_lossy().into_owned();
             for event in directories(self.tree, &system)? {
                 let entries = self.tree.list(&event)?;
-                let Some(text) = self.text(&event, &entries, "format", MAX_FORMAT)? else { continue };
-                match EventFormat::parse(&name, &text) {
+                let Some(text) = self.text(&event, &entries, "format", Limit::Format)? else { continue };
+                match EventFormat::parse_within(&name, &text, self.budget.limits()) {
                     Ok(format) => {
                         if let Err(format) = table.add(format) {
                             let EventFormat { id, name: event, .. } = format;
@@ -299,25 +296,24 @@ impl Copy<'_> {
     fn header_page(&mut self, directory: &Path) -> Result<Option<String>> {
         let events = directory.join("events");
         let entries = self.tree.list(&events)?;
-        let text = self.text(&events, &entries, "header_page", MAX_FORMAT)?;
+        let text = self.text(&events, &entries, "header_page", Limit::Format)?;
         Ok(text.filter(|text| !text.trim().is_empty()))
     }
 
     fn number(&mut self, directory: &Path, name: &str) -> Result<Option<u64>> {
         let entries = self.tree.list(directory)?;
-        Ok(self.text(directory, &entries, name, MAX_FORMAT)?.and_then(|text| text.trim().parse().ok()))
+        Ok(self.text(directory, &entries, name, Limit::Format)?.and_then(|text| text.trim().parse().ok()))
     }
 
     /// A small file as text, if it is there.
-    fn text(&self, directory: &Path, entries: &[Entry], name: &str, limit: u64) -> Result<Option<String>> {
+    fn text(&self, directory: &Path, entries: &[Entry], name: &str, limit: Limit) -> Result<Option<String>> {
         let Some(entry) = find(entries, &[name]) else { return Ok(None) };
         let path = directory.join(&entry.name);
         let source = self.source(&path)?;
-        if source.len() > limit {
-            let message = format!("has {} bytes, more than the limit of {limit}", source.len());
-            return Err(Error::new(crate::error::ErrorKind::Limit, message).in_file(self.tree.shown(&path)));
-        }
-        let bytes = head(&self.tree.shown(&path), &*source, limit)?;
+        let shown = self.tree.shown(&path);
+        let limits = self.budget.limits();
+        limits.check(limit, source.len(), "bytes of a text").map_err(|error| error.in_file(&shown))?;
+        let bytes = head(&shown, &*source, source.len())?;
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -336,10 +332,11 @@ fn directories(tree: &dyn Tree, parent: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// `per_cpu/cpuN`, by number.
-fn cpu_directories(tree: &dyn Tree, directory: &Path) -> Result<Vec<(u32, PathBuf)>> {
+fn cpu_directories(tree: &dyn Tree, directory: &Path, limits: &Limits) -> Result<Vec<(u32, PathBuf)>> {
+    let most = limits.get(Limit::Cpus);
     let number = |path: PathBuf| {
         let cpu = path.file_name()?.to_str()?.strip_prefix("cpu")?.parse().ok()?;
-        (cpu < MAX_CPUS).then_some((cpu, path))
+        (u64::from(cpu) < most).then_some((cpu, path))
     };
     let mut cpus: Vec<_> = directories(tree, &directory.join("per_cpu"))?.into_iter().filter_map(number).collect();
     cpus.sort();

@@ -28,6 +28,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::nanoseconds;
 use crate::monitor::Monitor;
 use crate::pipeline::Limits;
+use crate::printable::line;
 
 /// What a thread's work takes, unless something else is said.
 const MEMORY_PER_THREAD: u64 = 64 << 20;
@@ -77,7 +78,7 @@ pub(super) struct Args {
     summary: Option<String>,
     /// Print the summary as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     reading: ReadingArgs,
     #[command(flatten)]
@@ -99,7 +100,7 @@ pub(super) fn run(args: &Args, quiet: bool, pool: &ThreadPool) -> Result<Exit> {
     let worker = Worker::current();
     if let Some(destination) = &args.summary {
         let summary = merge(&*store::open(destination, &worker)?, args.drawing.strict)?;
-        print(&if args.json { json("the summary", &summary)? } else { printable(&summary.text()) })?;
+        print(&if args.json { json("kvm-timeline/batch", &summary)? } else { printable(&summary.text()) })?;
         return Ok(exit(&summary));
     }
     let options = options(args, pool)?;
@@ -109,7 +110,7 @@ pub(super) fn run(args: &Args, quiet: bool, pool: &ThreadPool) -> Result<Exit> {
     let monitor = Monitor { tick: &|_| {}, stop: &stop };
     let found = pool.install(|| find(args, &*destination, &worker, &monitor))?;
     for name in &found.nothing {
-        say(quiet, &format!("warning: no capture in {name}\n"));
+        say(quiet, &format!("warning: no capture in {}\n", line(&name.to_string())));
     }
     if found.sources.is_empty() {
         return Err(Error::new(ErrorKind::Evidence, "no capture was found")
@@ -138,7 +139,7 @@ pub(super) fn run(args: &Args, quiet: bool, pool: &ThreadPool) -> Result<Exit> {
     let summary = batch::run(&work)?;
     bar.finish_and_clear();
     if args.json {
-        print(&json("the summary", &summary)?)?;
+        print(&json("kvm-timeline/batch", &summary)?)?;
     }
     if args.json || !quiet {
         say(quiet, &summary.text());
@@ -206,7 +207,12 @@ fn dry_run(plan: &Plan, options: &Options) -> Result<Exit> {
     let mut text = String::new();
     for (source, output) in &plan.work {
         let (shown, output) = (source.shown().display().to_string(), output.display());
-        text.push_str(&format!("{:>10.1} MB  {shown} -> {output}\n", source.bytes() as f64 / 1e6));
+        text.push_str(&format!(
+            "{:>10.1} MB  {} -> {}\n",
+            source.bytes() as f64 / 1e6,
+            line(&shown),
+            line(&output.to_string())
+        ));
     }
     let all = format!("{} of {} captures, {:.1} MB", plan.work.len(), plan.found, plan.bytes() as f64 / 1e6);
     text.push_str(&format!("{all}, shard {}; those that are finished are skipped\n", options.shard));

@@ -11,6 +11,7 @@ use super::output::{json, print};
 use super::progress::Progress;
 use crate::check::{CheckReport, Verdict, check};
 use crate::error::Result;
+use crate::printable::tidy;
 use crate::report::share;
 
 #[derive(Debug, clap::Args)]
@@ -22,7 +23,7 @@ pub(super) struct Args {
     require: VerdictArg,
     /// Print the audit as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -56,7 +57,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     progress.clear();
     let done = report_inputs(quiet, &report.warnings, &report.damaged);
     if args.json {
-        print(&json("the audit", &report)?)?;
+        print(&json("kvm-timeline/check", &report)?)?;
     } else {
         print(&printable(&table(&report)))?;
     }
@@ -67,6 +68,15 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
 
 fn table(report: &CheckReport) -> String {
     let mut text = String::new();
+    let mut report = report.clone();
+    for vm in &mut report.vms {
+        tidy(&mut vm.name);
+        for v in &mut vm.vcpus {
+            v.reasons.iter_mut().for_each(tidy);
+            v.worst.iter_mut().for_each(|worst| tidy(&mut worst.file));
+        }
+    }
+    report.feedback.iter_mut().for_each(tidy);
     let name_width = report.vms.iter().map(|vm| vm.name.chars().count()).max().unwrap_or(2).max(2);
     let _ = writeln!(
         text,

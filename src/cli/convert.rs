@@ -6,7 +6,7 @@ use super::Exit;
 use super::draw::DrawArgs;
 use super::inputs::{InputArgs, keep_inputs, report_inputs, say, size};
 use super::open::OpenArgs;
-use super::output::{Output, json, write_all};
+use super::output::{Output, json, print, write_all};
 use super::progress::Progress;
 use crate::convert::convert;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// Write the report as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Print the report as JSON to stdout.
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     drawing: DrawArgs,
     #[command(flatten)]
@@ -40,6 +43,14 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     if args.open && args.output == Path::new("-") {
         return Err(Error::new(ErrorKind::Usage, "--open needs a file, and the output is stdout")
             .hint("name a file with -o, such as -o /tmp/trace.pftrace"));
+    }
+    if args.json && [Some(&args.output), args.report.as_ref()].contains(&Some(&PathBuf::from("-"))) {
+        return Err(Error::new(ErrorKind::Usage, "--json prints to stdout, and so does another option")
+            .hint("name a file with -o, and leave out --report -"));
+    }
+    if args.json && args.open {
+        return Err(Error::new(ErrorKind::Usage, "--json prints the report to stdout, and --open prints the link")
+            .hint("write the report to a file: --report FILE"));
     }
     let progress = Progress::new(quiet);
     let session = args.inputs.open(&progress)?;
@@ -54,11 +65,14 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     output.finish()?;
     progress.clear();
     if let Some(path) = &args.report {
-        write_all(path, json("the report", &report)?.as_bytes())?;
+        write_all(path, json("kvm-timeline/convert", &report)?.as_bytes())?;
+    }
+    if args.json {
+        print(&json("kvm-timeline/convert", &report)?)?;
     }
     let done = report_inputs(quiet, &report.warnings, &report.damaged);
     say(quiet, &report.summary());
-    let lost = report.inputs.iter().any(|i| i.events_lost + i.losses_uncounted > 0);
+    let lost = report.inputs.iter().any(|i| i.events_lost > 0 || i.losses_uncounted > 0);
     if args.open {
         args.opening.serve(&args.opening.bind(&args.output)?, &args.output, progress.stop(), quiet)?;
     }

@@ -1,9 +1,15 @@
 //! Exit codes, the same for every subcommand, and how an error is shown.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 use crate::error::{Error, ErrorKind};
+use crate::output::{json_line, print};
+pub(super) use crate::printable::lines as printable;
+use crate::printable::{line, lossy_option};
 
 /// The table that `--help` shows.
 pub(super) const TABLE: &str = "\
@@ -13,6 +19,8 @@ Exit codes:
     2  wrong usage
     3  done, but part of an input was damaged, cut short or skipped
   130  interrupted
+
+An error begins with a code that stays the same, such as error[not-a-capture]; docs/errors.md has the list.
 
 Events that the kernel lost while recording, or that could not be placed, are warnings and leave 0; --strict makes
 them 3.";
@@ -44,15 +52,35 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Shows an error, its hint on a line of its own.
-pub(super) fn report(error: &Error) -> Exit {
+/// An error as JSON.
+#[derive(Serialize)]
+struct Failure<'a> {
+    kind: &'static str,
+    code: String,
+    message: String,
+    hint: Option<&'a str>,
+    #[serde(serialize_with = "lossy_option")]
+    file: Option<&'a Path>,
+    offset: Option<u64>,
+}
+
+/// Shows an error, its hint on a line of its own; with `json` on stdout too.
+pub(super) fn report(error: &Error, json: bool) -> Exit {
     if is_broken_pipe(error) {
         return Exit::Done;
     }
+    if json {
+        let kind = error.kind().name();
+        let (hint, file, offset) = (error.hint_text(), error.file(), error.offset());
+        let code = error.code().name();
+        let failure = Failure { kind, code, message: error.to_string(), hint, file, offset };
+        // What went wrong is said on stderr in any case.
+        let _ = json_line("kvm-timeline/error", &failure).and_then(|line| print(&line));
+    }
     let mut stderr = io::stderr().lock();
-    let _ = writeln!(stderr, "kvm-timeline: {}", printable(&error.to_string()));
+    let _ = writeln!(stderr, "kvm-timeline: error[{}]: {}", error.code(), line(&error.to_string()));
     if let Some(hint) = error.hint_text() {
-        let _ = writeln!(stderr, "hint: {}", printable(hint));
+        let _ = writeln!(stderr, "hint: {}", line(hint));
     }
     match error.kind() {
         ErrorKind::Usage => Exit::Usage,
@@ -64,14 +92,4 @@ pub(super) fn report(error: &Error) -> Exit {
 fn is_broken_pipe(error: &Error) -> bool {
     let source = std::error::Error::source(error).and_then(|s| s.downcast_ref::<io::Error>());
     source.is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Names in a trace are anybody's text: control characters must not reach a terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let hidden = c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if hidden { c.escape_default().collect::<Vec<_>>() } else { vec![c] }
-        })
-        .collect()
 }

@@ -1,13 +1,16 @@
 //! The options that name inputs, the same for every subcommand that reads captures.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::exit::{Exit, printable};
+pub(super) use super::output::keep_inputs;
 use super::progress::Progress;
+use crate::capture::limits::{self, Limit, LimitSpec, Limits};
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::line;
 use crate::session::Session;
 use crate::session::request::{GuestSpec, OffsetSpec, Request};
 
@@ -47,22 +50,14 @@ pub(super) struct ReadingArgs {
     /// The most that archives may unpack to, such as 64G [default: 100 times each archive, at least 1G].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_unpacked: Option<u64>,
+    /// Believe a file more than usual: raise what bounds damaged and hostile input (docs/reliability.md has the names).
+    #[arg(long, value_name = "NAME=VALUE")]
+    limit: Vec<LimitSpec>,
 }
 
 /// `500M`, `64G`, or bytes.
 pub(super) fn size(text: &str) -> std::result::Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let scale = match unit.to_ascii_uppercase().as_str() {
-        "" | "B" => 1,
-        "K" | "KIB" => 1 << 10,
-        "M" | "MIB" => 1 << 20,
-        "G" | "GIB" => 1 << 30,
-        "T" | "TIB" => 1_u64 << 40,
-        _ => return Err(format!("unknown unit `{unit}`: use K, M, G or T")),
-    };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
-    bytes.ok_or_else(|| "write a number and a unit, such as 64G".to_owned())
+    limits::size(text)
 }
 
 impl InputArgs {
@@ -109,29 +104,13 @@ impl InputArgs {
 impl ReadingArgs {
     /// A request that names no capture.
     pub(super) fn request(&self) -> Request {
-        Request {
-            tsc_hz: self.tsc_hz,
-            ignore_recorded_offsets: self.infer,
-            max_unpacked: self.max_unpacked,
-            ..Request::default()
+        let mut limits = Limits::default();
+        self.limit.iter().for_each(|spec| limits.set(spec.limit, spec.value));
+        if let Some(most) = self.max_unpacked {
+            limits.set(Limit::Unpacked, most.max(1));
         }
+        Request { tsc_hz: self.tsc_hz, ignore_recorded_offsets: self.infer, limits, ..Request::default() }
     }
-}
-
-/// Refuses to write onto what was read.
-pub(super) fn keep_inputs(session: &Session, output: &Path) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let id = |path: &Path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
-    let Some(written) = id(output) else { return Ok(()) };
-    // A member of an archive has the archive's path in front.
-    let read = session.inputs.iter().flat_map(|input| input.capture.path.ancestors());
-    let beside = session.left_out.iter().map(|left| left.path.as_path());
-    if read.chain(beside).any(|path| id(path) == Some(written)) {
-        return Err(Error::new(ErrorKind::Usage, "is an input, and would be overwritten")
-            .in_file(output)
-            .hint("name another file for the output"));
-    }
-    Ok(())
 }
 
 /// Words for a person, on stderr.
@@ -151,6 +130,6 @@ pub(super) fn report_inputs(quiet: bool, warnings: &[String], damaged: &[String]
 /// One line per warning.
 fn warn(quiet: bool, warnings: &[String]) {
     for warning in warnings {
-        say(quiet, &format!("warning: {warning}\n"));
+        say(quiet, &format!("warning: {}\n", line(warning)));
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Args {
     inputs: InputArgs,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Write what was found into a capture.toml in the directory, to be corrected by hand.
     #[arg(long)]
     write_manifest: bool,
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let (found, session) = inspect(&request, &progress.monitor())?;
     progress.clear();
     let done = report_inputs(quiet, &found.warnings, &found.damaged);
-    print(&if args.json { json("the inspection", &found)? } else { printable(&text(&found)) })?;
+    print(&if args.json { json("kvm-timeline/inspect", &found)? } else { printable(&text(&found)) })?;
     if let (Some(directory), Some(session)) = (directory, &session) {
         let path = directory.join(manifest::FILE_NAME);
         write_all(&path, manifest::write(session, &request, directory)?.as_bytes())?;

@@ -2,15 +2,16 @@
 
 mod batch;
 mod check;
+mod completions;
 mod convert;
 mod draw;
 mod exit;
 mod filters;
 mod inputs;
 mod inspect;
+mod man;
 mod offsets;
 mod open;
-mod output;
 mod print;
 mod progress;
 mod recipe;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
 pub use exit::Exit;
 
 use crate::error::{Error, ErrorKind};
+use crate::output;
 
 /// Put a Linux KVM host and its guests on one timeline.
 ///
@@ -62,6 +64,30 @@ enum Command {
     Record(record::Args),
     /// Tell how to record a host and its guests.
     Recipe(recipe::Args),
+    /// Print what makes a shell complete the arguments.
+    Completions(completions::Args),
+    /// Print the manual page, or write one for every subcommand.
+    Man(man::Args),
+}
+
+impl Command {
+    /// Whether stdout is to hold JSON.
+    fn json(&self) -> bool {
+        match self {
+            Self::Convert(args) => args.json,
+            Self::Batch(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Offsets(args) => args.json,
+            Self::Print(args) => args.json,
+            Self::Open(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Stats(args) => args.json,
+            Self::Record(args) => args.json,
+            Self::Recipe(args) => args.json,
+            Self::Completions(args) => args.json,
+            Self::Man(args) => args.json,
+        }
+    }
 }
 
 /// Parses the arguments, does the work, says how it went.
@@ -92,11 +118,13 @@ pub fn main() -> Exit {
             Command::Stats(args) => stats::run(args, cli.quiet),
             Command::Record(args) => record::run(args, cli.quiet),
             Command::Recipe(args) => recipe::run(args),
+            Command::Completions(args) => completions::run(args),
+            Command::Man(args) => man::run(args, cli.quiet),
         }),
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),
     };
     match done {
         Ok(exit) => exit,
-        Err(error) => exit::report(&error),
+        Err(error) => exit::report(&error, cli.command.json()),
     }
 }

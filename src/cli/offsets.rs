@@ -9,10 +9,10 @@ use super::exit::printable;
 use super::inputs::{InputArgs, report_inputs};
 use super::output::{json, print};
 use super::progress::Progress;
-use crate::convert::segment_reports;
+use crate::convert::offset_reports;
 use crate::error::Result;
-use crate::report::SegmentReport;
-use crate::session::Session;
+use crate::printable::line;
+use crate::report::{OffsetReport, SegmentReport};
 use crate::stats::quoted;
 
 /// Every offset is in the sign of debugfs and of the tracepoint: guest TSC = host TSC + offset.
@@ -22,19 +22,16 @@ pub(super) struct Args {
     inputs: InputArgs,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
-    json: bool,
+    pub(super) json: bool,
     /// Print CSV.
     #[arg(long)]
     csv: bool,
 }
 
-/// One line of the table.
+/// What `--json` prints.
 #[derive(Serialize)]
-struct Row {
-    vm: String,
-    vcpu: u32,
-    #[serde(flatten)]
-    segment: SegmentReport,
+struct Rows<'a> {
+    offsets: &'a [OffsetReport],
 }
 
 pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
@@ -42,9 +39,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let session = args.inputs.open(&progress)?;
     progress.clear();
     let done = report_inputs(quiet, &session.all_warnings(), &session.damaged());
-    let rows = rows(&session);
+    let rows = offset_reports(&session);
     let text = if args.json {
-        json("the offsets", &rows)?
+        json("kvm-timeline/offsets", &Rows { offsets: &rows })?
     } else if args.csv {
         csv(&rows)
     } else {
@@ -52,15 +49,6 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     };
     print(&text)?;
     Ok(done)
-}
-
-fn rows(session: &Session) -> Vec<Row> {
-    let vcpus = session.vms.iter().flat_map(|vm| vm.vcpus.iter().map(move |v| (vm, v)));
-    vcpus
-        .flat_map(|(vm, v)| {
-            segment_reports(v).into_iter().map(move |segment| Row { vm: vm.name.clone(), vcpu: v.number, segment })
-        })
-        .collect()
 }
 
 fn number(value: Option<u64>, none: &str) -> String {
@@ -74,9 +62,9 @@ fn ratio(segment: &SegmentReport) -> String {
     }
 }
 
-fn csv(rows: &[Row]) -> String {
+fn csv(rows: &[OffsetReport]) -> String {
     let mut text = "vm,vcpu,from,to,offset,offset_unsigned,ratio,frac_bits,source,uncertainty\n".to_owned();
-    for Row { vm, vcpu, segment: s } in rows {
+    for OffsetReport { vm, vcpu, segment: s } in rows {
         let _ = writeln!(
             text,
             "{},{vcpu},{},{},{},{},{},{},{},{}",
@@ -94,23 +82,24 @@ fn csv(rows: &[Row]) -> String {
     text
 }
 
-fn table(rows: &[Row]) -> String {
-    let width = rows.iter().map(|r| r.vm.chars().count()).max().unwrap_or(2).max(2);
+fn table(rows: &[OffsetReport]) -> String {
+    let width = rows.iter().map(|r| line(&r.vm).chars().count()).max().unwrap_or(2).max(2);
     let mut text = format!(
         "{:<width$}  vCPU  {:>20}  {:>20}  {:>20}  {:>20}  {:>11}  {:>11}  source\n",
         "VM", "from", "to", "offset", "offset (unsigned)", "ratio", "uncertainty"
     );
-    for Row { vm, vcpu, segment: s } in rows {
+    for OffsetReport { vm, vcpu, segment: s } in rows {
         let _ = writeln!(
             text,
-            "{vm:<width$}  {vcpu:>4}  {:>20}  {:>20}  {:>20}  {:>20}  {:>11}  {:>11}  {}",
+            "{:<width$}  {vcpu:>4}  {:>20}  {:>20}  {:>20}  {:>20}  {:>11}  {:>11}  {}",
+            line(vm),
             number(s.from, "start"),
             number(s.to, "end"),
             s.offset,
             s.offset_unsigned,
             ratio(s),
             s.uncertainty,
-            s.source
+            line(&s.source)
         );
     }
     text.push_str("from and to are host TSC; guest TSC = host TSC + offset\n");

@@ -6,19 +6,26 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::Exit;
 use super::inputs::say;
+use super::output::json_line;
 use super::progress::stop_flag;
 use crate::capture::trace_dat::is_trace_dat;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::nanoseconds;
 use crate::open::{PERFETTO_UI, PORT, Served, Server};
+use crate::printable::lossy;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The trace.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Print the link as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     how: OpenArgs,
 }
@@ -41,6 +48,16 @@ pub(super) struct OpenArgs {
     wait: Duration,
 }
 
+/// What `--json` prints before the trace is fetched.
+#[derive(Serialize)]
+struct Link<'a> {
+    /// What to open in a browser.
+    link: &'a str,
+    /// The trace that is served.
+    #[serde(serialize_with = "lossy")]
+    file: &'a Path,
+}
+
 fn patience(text: &str) -> std::result::Result<Duration, String> {
     if let Some(minutes) = text.strip_suffix("min") {
         return minutes.parse().map(|m: u32| Duration::from_secs(u64::from(m) * 60)).map_err(|e| e.to_string());
@@ -55,6 +72,10 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
             .hint("kvm-timeline convert --open -o FILE.pftrace CAPTURE"));
     }
     let server = args.how.bind(&args.file)?;
+    if args.json {
+        let link = Link { link: &server.link(), file: &args.file };
+        return args.how.served(&server, &json_line("kvm-timeline/open", &link)?, &args.file, &stop_flag(), quiet);
+    }
     args.how.serve(&server, &args.file, &stop_flag(), quiet)
 }
 
@@ -71,9 +92,14 @@ impl OpenArgs {
     }
 
     pub(super) fn serve(&self, server: &Server, file: &Path, stop: &AtomicBool, quiet: bool) -> Result<Exit> {
+        self.served(server, &format!("{}\n", server.link()), file, stop, quiet)
+    }
+
+    /// Prints `text` when it can be fetched.
+    fn served(&self, server: &Server, text: &str, file: &Path, stop: &AtomicBool, quiet: bool) -> Result<Exit> {
         let link = server.link();
         let mut stdout = std::io::stdout().lock();
-        writeln!(stdout, "{link}").and_then(|()| stdout.flush()).map_err(|e| Error::io("stdout", "write", e))?;
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(|e| Error::io("stdout", "write", e))?;
         drop(stdout);
         if !self.no_browser && !browse(&link) {
             say(quiet, "no browser could be started: open the link by hand\n");

@@ -41,6 +41,11 @@ impl Progress {
         &self.stop
     }
 
+    /// The same, to be kept.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
     /// Names what is being done and starts counting again.
     pub(super) fn stage(&self, name: &'static str) {
         self.bar.reset();

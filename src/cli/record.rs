@@ -5,9 +5,11 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::Exit;
 use super::inputs::say;
-use super::output::{print, write_all};
+use super::output::{json, print, write_all};
 use super::progress::stop_flag;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::nanoseconds;
@@ -48,6 +50,9 @@ pub(super) struct Args {
     /// Write a shell script that records inside a guest with nothing but tracefs; - is stdout.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "dry_run", "prepare", "unprepare", "command"])]
     guest_script: Option<PathBuf>,
+    /// Print JSON: what was recorded, or with --dry-run the writes.
+    #[arg(long, conflicts_with_all = ["guest_script"])]
+    pub(super) json: bool,
     /// Where tracefs is mounted [default: where /proc/mounts says].
     #[arg(long, value_name = "DIR")]
     tracefs: Option<PathBuf>,
@@ -107,8 +112,8 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     let plan = Plan::new(&system, &options)?;
     if args.dry_run {
         plan.notes.iter().for_each(|note| say(quiet, &format!("note: {note}\n")));
-        print(&plan.text(&target.path().display().to_string()))?;
-        return Ok(Exit::Done);
+        let text = plan.text(&target.path().display().to_string());
+        return shown(args, &Done { plan: lines(&text), notes: plan.notes.clone(), ..Done::default() }, &text);
     }
     // Before anything is changed, so that from now on an interrupt ends the recording and not the program.
     let stop = stop_flag();
@@ -119,7 +124,11 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     pending.finish()?;
     until.notes.extend(summary.notes.iter().cloned());
     until.notes.iter().for_each(|note| say(quiet, &format!("note: {note}\n")));
-    say(quiet, &words(&summary, &path));
+    if args.json {
+        print(&json("kvm-timeline/record", &Done::recorded(&summary, &path, &until.notes))?)?;
+    } else {
+        say(quiet, &words(&summary, &path));
+    }
     match &summary.not_put_back {
         None => Ok(Exit::Done),
         Some(what) => Err(Error::new(ErrorKind::Io, format!("recorded, but not everything was put back: {what}"))),
@@ -129,27 +138,80 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
 fn prepare(args: &Args, system: &System, quiet: bool) -> Result<Exit> {
     let steps = plan::prepare(system)?;
     if args.dry_run {
-        print(&steps.iter().map(|step| step.line() + "\n").collect::<String>())?;
-        return Ok(Exit::Done);
+        let text = steps.iter().map(|step| step.line() + "\n").collect::<String>();
+        return shown(args, &Done { plan: lines(&text), ..Done::default() }, &text);
     }
     let instance = system.instance(OFFSETS);
     let was_there = !steps.iter().any(|step| matches!(step, Step::Instance(_)));
     Setup::steps(system, &steps)?.keep();
     let what = if was_there { "was there, and records" } else { "made, and records" };
     say(quiet, &format!("{} {what} TSC offsets; `record --unprepare` removes it\n", instance.display()));
-    Ok(Exit::Done)
+    shown(args, &Done { instance: Some(instance), changed: Some(!was_there), ..Done::default() }, "")
 }
 
 fn unprepare(args: &Args, system: &System, quiet: bool) -> Result<Exit> {
     let instance = system.instance(OFFSETS);
     if args.dry_run {
         let line = if instance.is_dir() { format!("rmdir {}\n", instance.display()) } else { String::new() };
-        print(&line)?;
-        return Ok(Exit::Done);
+        return shown(args, &Done { plan: lines(&line), ..Done::default() }, &line);
     }
-    let what = if plan::unprepare(system)? { "removed" } else { "was not there" };
+    let changed = plan::unprepare(system)?;
+    let what = if changed { "removed" } else { "was not there" };
     say(quiet, &format!("{} {what}\n", instance.display()));
-    Ok(Exit::Done)
+    shown(args, &Done { instance: Some(instance), changed: Some(changed), ..Done::default() }, "")
+}
+
+/// What `--json` prints.
+#[derive(Default, Serialize)]
+struct Done {
+    /// With --dry-run: the writes, each a line of shell.
+    plan: Option<Vec<String>>,
+    /// With --prepare and --unprepare: the tracing instance.
+    instance: Option<PathBuf>,
+    /// Whether it was made or removed just now.
+    changed: Option<bool>,
+    /// What was recorded.
+    recording: Option<Recording>,
+    /// What a person should know.
+    notes: Vec<String>,
+}
+
+/// A recording.
+#[derive(Serialize)]
+struct Recording {
+    output: PathBuf,
+    bytes: u64,
+    events: u64,
+    lost: u64,
+    vms: Vec<RecordedVm>,
+    offsets_read: usize,
+    not_put_back: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RecordedVm {
+    name: String,
+    vcpus: usize,
+}
+
+impl Done {
+    fn recorded(summary: &Summary, path: &Path, notes: &[String]) -> Self {
+        let Summary { bytes, events, lost, vms, offsets, not_put_back, notes: _ } = summary.clone();
+        let vms = vms.into_iter().map(|(name, vcpus)| RecordedVm { name, vcpus }).collect();
+        let output = path.to_owned();
+        let recording = Recording { output, bytes, events, lost, vms, offsets_read: offsets, not_put_back };
+        Self { recording: Some(recording), notes: notes.to_vec(), ..Self::default() }
+    }
+}
+
+fn lines(text: &str) -> Option<Vec<String>> {
+    Some(text.lines().map(str::to_owned).collect())
+}
+
+/// Prints one or the other.
+fn shown(args: &Args, done: &Done, text: &str) -> Result<Exit> {
+    let text = if args.json { json("kvm-timeline/record", done)? } else { text.to_owned() };
+    print(&text).map(|()| Exit::Done)
 }
 
 /// Says when the recording is over.

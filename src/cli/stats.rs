@@ -21,7 +21,7 @@ pub(super) struct Args {
     span: SpanArg,
     /// Print JSON.
     #[arg(long, conflicts_with = "csv")]
-    json: bool,
+    pub(super) json: bool,
     /// Print CSV.
     #[arg(long)]
     csv: bool,
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
         write_all(path, &parquet([(args.inputs.name().as_str(), &stats)])?)?;
     }
     print(&if args.json {
-        json("the statistics", &stats)?
+        json("kvm-timeline/stats", &stats)?
     } else if args.csv {
         csv(&stats)
     } else {

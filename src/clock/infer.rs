@@ -3,6 +3,8 @@
 mod events;
 mod search;
 
+use std::cell::Cell;
+
 use crate::clock::scaling::{HostRange, Scaling};
 use crate::clock::windows::{State, Windows};
 use crate::time::{GuestTsc, HostTsc, RawStamp, TscOffset};
@@ -95,6 +97,33 @@ pub enum Undecided {
     TooVague,
 }
 
+/// How much may still be looked at, over several searches: a capture of whatever size may be made up so that nothing can
+/// be excluded, for any VM.
+#[derive(Debug)]
+pub struct Effort(Cell<u64>);
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self(Cell::new(u64::MAX))
+    }
+}
+
+impl Effort {
+    /// For captures with so many events: the more there is, the more it may cost.
+    pub fn for_events(events: u64) -> Self {
+        Self(Cell::new((1_u64 << 20).saturating_add(events.saturating_mul(1 << 9))))
+    }
+
+    /// What is left.
+    pub(super) fn left(&self) -> u64 {
+        self.0.get()
+    }
+
+    pub(super) fn spend(&self, looks: u64) {
+        self.0.set(self.0.get().saturating_sub(looks));
+    }
+}
+
 /// Finds the one offset that all vCPUs of `sample` share, in well under a second for 40,000 stamps.
 ///
 /// At least half of the stamps must lie within the time for which there are windows. One stamp in 200 may lie outside its
@@ -104,8 +133,17 @@ pub enum Undecided {
 ///
 /// If there is no such offset, or if too many would do.
 pub fn infer(sample: &[VcpuSample<'_>], scaling: Scaling) -> Result<Inference, Undecided> {
+    infer_within(sample, scaling, &Effort::default())
+}
+
+/// As [`infer`], with what is left of an effort.
+///
+/// # Errors
+///
+/// As there; where nothing is left, too many offsets would do.
+pub fn infer_within(sample: &[VcpuSample<'_>], scaling: Scaling, effort: &Effort) -> Result<Inference, Undecided> {
     let problem = search::Problem::new(sample, scaling).ok_or(Undecided::NoData)?;
-    let found = problem.solve()?;
+    let found = problem.solve(effort)?;
     let mut ranges: Vec<OffsetRange> = found.ranges.iter().map(|&(from, to)| problem.offsets(from, to)).collect();
     // The offset falls where the distance of host and guest rises.
     ranges.reverse();
@@ -124,10 +162,10 @@ pub fn infer(sample: &[VcpuSample<'_>], scaling: Scaling) -> Result<Inference, U
 }
 
 /// Infers the offsets of all vCPUs of one VM: one offset for all if one fits, else each vCPU on its own.
-pub fn infer_vm(sample: &[VcpuSample<'_>], scaling: Scaling) -> Vec<Result<Inference, Undecided>> {
-    match infer(sample, scaling) {
+pub fn infer_vm(sample: &[VcpuSample<'_>], scaling: Scaling, effort: &Effort) -> Vec<Result<Inference, Undecided>> {
+    match infer_within(sample, scaling, effort) {
         Ok(joint) if joint.verdict == Verdict::Unique => vec![Ok(joint); sample.len()],
-        _ => sample.iter().map(|vcpu| infer(std::slice::from_ref(vcpu), scaling)).collect(),
+        _ => sample.iter().map(|vcpu| infer_within(std::slice::from_ref(vcpu), scaling, effort)).collect(),
     }
 }
 

@@ -57,6 +57,13 @@ impl Mapping {
         RawStamp::new(self.steps.iter().fold(host.get(), |value, step| step.forward(value)))
     }
 
+    /// What the guest's TSC reads at host time `host`: where the stamps are kvm-clock's, what lies before that step.
+    #[inline]
+    pub fn guest_tsc(&self, host: HostTsc) -> GuestTsc {
+        let steps = self.steps.iter().take_while(|step| matches!(step, Step::Tsc { .. }));
+        GuestTsc::new(steps.fold(host.get(), |value, step| step.forward(value)))
+    }
+
     /// The host times within `within` at which `stamp` is recorded, if any.
     #[inline]
     pub fn host(&self, stamp: RawStamp, within: HostRange) -> Option<HostRange> {

@@ -1,7 +1,7 @@
 //! kvm-clock: nanoseconds as a guest computes them from its TSC, exactly.
 
 use crate::clock::history::{History, Segment};
-use crate::clock::infer::{Inference, Undecided, VcpuSample, infer};
+use crate::clock::infer::{Effort, Inference, Undecided, VcpuSample, infer_within};
 use crate::clock::mapping::Step;
 use crate::clock::place::Track;
 use crate::clock::scaling::{HostRange, Scaling};
@@ -158,11 +158,11 @@ pub struct ClockSample<'a> {
 /// # Errors
 ///
 /// As [`crate::clock::infer::infer`].
-pub fn infer_constant(samples: &[ClockSample<'_>]) -> Result<(i64, Inference), Undecided> {
+pub fn infer_constant(samples: &[ClockSample<'_>], effort: &Effort) -> Result<(i64, Inference), Undecided> {
     let windows: Vec<Windows> = samples.iter().map(|s| windows_in_ns(s.sample.windows, s.updates, s.history)).collect();
     let samples: Vec<VcpuSample<'_>> =
         samples.iter().zip(&windows).map(|(s, windows)| VcpuSample { stamps: s.sample.stamps, windows }).collect();
-    let inference = infer(&samples, Scaling::NONE)?;
+    let inference = infer_within(&samples, Scaling::NONE, effort)?;
     Ok((inference.estimate.signed().wrapping_neg(), inference))
 }
 

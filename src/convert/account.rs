@@ -6,9 +6,10 @@ use crate::clock::history::{Segment, Source};
 use crate::pipeline::lane::Ledger;
 use crate::pipeline::lanes::Lanes;
 use crate::report::{
-    EventReport, InputReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport, VmReport,
+    EventReport, InputReport, OffsetReport, RateReport, Report, SegmentReport, StallReport, TscReport, VcpuReport,
+    VmReport,
 };
-use crate::session::{Role, Session, Vcpu};
+use crate::session::{Role, Session, Vcpu, Vm};
 use crate::time::HostTsc;
 use crate::timeline::{Outcome, Stall};
 
@@ -25,6 +26,16 @@ pub fn segment_reports(vcpu: &Vcpu) -> Vec<SegmentReport> {
         uncertainty: s.uncertainty,
     };
     vcpu.history.segments.iter().map(report).collect()
+}
+
+/// The offset histories of all vCPUs, in the order of their rows.
+pub fn offset_reports(session: &Session) -> Vec<OffsetReport> {
+    let vcpus = session.vms.iter().flat_map(|vm| vm.vcpus.iter().map(move |v| (vm, v)));
+    let of = |(vm, v): (&Vm, &Vcpu)| {
+        let report = |segment| OffsetReport { vm: vm.name.clone(), vcpu: v.number, segment };
+        segment_reports(v).into_iter().map(report).collect::<Vec<_>>()
+    };
+    vcpus.flat_map(of).collect()
 }
 
 /// The TSC rate as reports show it.
@@ -54,7 +65,7 @@ pub(super) fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], o
             kind: input.capture.info.kind.clone(),
             vm,
             events_read: input.survey.events(),
-            events_lost: input.survey.streams.iter().map(|s| s.lost).sum(),
+            events_lost: input.survey.streams.iter().map(|s| s.lost).fold(0, u64::saturating_add),
             losses_uncounted: input.survey.streams.iter().map(|s| s.lost_unknown).sum(),
             packets_passed: 0,
         });

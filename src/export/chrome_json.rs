@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::capture::Endian;
 use crate::capture::event_format::Value;
 use crate::export::text::push_array;
+use crate::printable;
 use crate::timeline::drawing::{
     ARRIVES, Arg, Batch, Exporter, Item, LateTrack, Owner, Shape, StringId, Track, TrackId, TrackKind, World,
 };
@@ -83,8 +84,9 @@ impl Exporter for ChromeJson {
             );
         }
         out.extend_from_slice(b"\n],\"metadata\":");
-        // Writing to a vector does not fail, and a map with text keys can be written.
-        let _ = serde_json::to_writer(&mut *out, &metadata);
+        // A map with text keys can be written. The trace processor takes no DEL in a text, which JSON allows.
+        let metadata = serde_json::to_string(&metadata).unwrap_or_default();
+        out.extend_from_slice(printable::json(metadata).as_bytes());
         out.extend_from_slice(b"}\n");
     }
 }

@@ -24,9 +24,10 @@ fn advice(what: impl Into<String>, how: impl Into<String>) -> Advice {
 pub(super) fn of_capture(capture: &Capture, survey: &Survey) -> Vec<Advice> {
     let mut missing = Vec::new();
     let path = capture.path.display();
-    let lost: u64 = survey.streams.iter().map(|s| s.lost).sum();
+    let lost: u64 = survey.streams.iter().map(|s| s.lost).fold(0, u64::saturating_add);
     let places: u64 = survey.streams.iter().map(|s| s.lost_unknown).sum();
-    let overwritten: u64 = capture.info.cpu_stats.iter().map(|s| s.overrun.saturating_add(s.dropped)).sum();
+    let overwritten: u64 =
+        capture.info.cpu_stats.iter().map(|s| s.overrun.saturating_add(s.dropped)).fold(0, u64::saturating_add);
     if lost > 0 || places > 0 || overwritten > 0 {
         let counted = if lost > 0 { format!(", {lost} within the recording") } else { String::new() };
         missing.push(advice(

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{InputFacts, Inspection};
+use crate::printable::{line, tidy};
 
 /// Events listed per capture.
 const EVENTS: usize = 8;
@@ -11,6 +12,7 @@ const SILENT: usize = 10;
 
 /// The inspection in words.
 pub fn text(found: &Inspection) -> String {
+    let found = &tidied(found);
     let mut out = String::new();
     found.inputs.iter().for_each(|facts| input(&mut out, facts));
     for manifest in &found.manifests {
@@ -43,7 +45,7 @@ pub fn text(found: &Inspection) -> String {
             continue;
         }
         shown += 1;
-        let _ = writeln!(out, "left out: {}: {}", left.path.display(), left.why);
+        let _ = writeln!(out, "left out: {}: {}", line(&left.path.display().to_string()), left.why);
     }
     if hidden > 0 {
         let _ = writeln!(out, "left out: {hidden} more files (--json lists them)");
@@ -58,6 +60,28 @@ pub fn text(found: &Inspection) -> String {
         }
     }
     out
+}
+
+/// Names come from captures: each stays in its line. A manifest's words may have several.
+fn tidied(found: &Inspection) -> Inspection {
+    let mut found = found.clone();
+    for input in &mut found.inputs {
+        [&mut input.path, &mut input.kind].into_iter().for_each(tidy);
+        input.vm.iter_mut().chain(&mut input.uname).for_each(tidy);
+        for buffer in &mut input.buffers {
+            [&mut buffer.name, &mut buffer.clock].into_iter().for_each(tidy);
+        }
+        input.events.iter_mut().for_each(|event| tidy(&mut event.name));
+    }
+    for vm in &mut found.vms {
+        tidy(&mut vm.name);
+        vm.vcpus.iter_mut().flat_map(|v| &mut v.known_from).for_each(tidy);
+    }
+    found.manifests.iter_mut().for_each(|manifest| tidy(&mut manifest.path));
+    found.left_out.iter_mut().for_each(|left| tidy(&mut left.why));
+    found.missing.iter_mut().for_each(|missing| [&mut missing.what, &mut missing.how].into_iter().for_each(tidy));
+    found.problem.iter_mut().for_each(|problem| tidy(&mut problem.what));
+    found
 }
 
 fn input(out: &mut String, facts: &InputFacts) {
@@ -83,7 +107,7 @@ fn input(out: &mut String, facts: &InputFacts) {
     if !names.is_empty() {
         let _ = writeln!(out, "  {}", names.join(", "));
     }
-    if facts.lost + facts.losses_uncounted + facts.overwritten > 0 {
+    if facts.lost > 0 || facts.losses_uncounted > 0 || facts.overwritten > 0 {
         let _ = writeln!(
             out,
             "  lost: {} counted, {} places without a count; {} by the kernel's counters",

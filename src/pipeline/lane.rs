@@ -105,7 +105,19 @@ pub(super) struct Loaded {
 }
 
 impl Lane<'_> {
-    pub(super) fn load(&self, lane: u32, at: usize, mut chunk: Chunk) -> Result<Loaded> {
+    pub(super) fn load(&self, lane: u32, at: usize, chunk: Chunk) -> Result<Loaded> {
+        self.load_noting(lane, at, chunk, |_, _| {})
+    }
+
+    /// Calls `note` for each event that is kept, with its number in the stream and how many were kept before it.
+    #[inline]
+    pub(super) fn load_noting(
+        &self,
+        lane: u32,
+        at: usize,
+        mut chunk: Chunk,
+        mut note: impl FnMut(u64, usize),
+    ) -> Result<Loaded> {
         let LaneChunk { index, first_event, .. } = self.chunks[at];
         chunk.clear();
         self.stream.source.read(index as usize, &mut chunk).map_err(|e| e.in_file(self.path))?;
@@ -128,6 +140,7 @@ impl Lane<'_> {
                     floor = floor.max(ts);
                     record.ts = floor.get();
                     chunk.records[kept] = record;
+                    note(first_event + i as u64, kept);
                     kept += 1;
                 }
                 Ok(None) => ledger.filtered += 1,

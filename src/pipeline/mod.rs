@@ -7,6 +7,7 @@
 pub mod lane;
 pub mod lanes;
 mod merge;
+pub(crate) mod pull;
 
 use rayon::prelude::*;
 

@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 
 pub use output::Target;
 pub use plan::{DEFAULT_EVENTS, Options, Plan, Step};
-pub use recipe::{Part, recipe};
+pub use recipe::{Part, TOGETHER, recipe};
 pub use setup::Setup;
 pub use system::{Roots, System};
 

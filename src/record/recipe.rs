@@ -121,7 +121,8 @@ fn wrapped(words: impl Iterator<Item = String>, line_end: &str) -> String {
     text
 }
 
-const TOGETHER: &str = "\
+/// What is done with the results of host and guests.
+pub const TOGETHER: &str = "\
 TOGETHER
 
    Put the guests' files into the host's directory, or name them beside it, and look what is there before it is drawn:

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 
 use crate::capture::{Capture, Clock};
 use crate::clock::history::{Change, Evidence, Given, History, InferredOffset, Source};
-use crate::clock::infer::{Inference, Undecided, VcpuSample, Verdict, infer_vm};
+use crate::clock::infer::{Effort, Inference, Undecided, VcpuSample, Verdict, infer_vm};
 use crate::clock::mapping::Step;
 use crate::clock::place::{Track, tracks};
 use crate::clock::pvclock::{self, ClockSample, Params, Update};
 use crate::clock::rate::TscRate;
 use crate::clock::scaling::{HostRange, Scaling};
 use crate::clock::windows::Windows;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::evidence::{Extra, HostEvidence, evidence, given};
 use crate::session::facts::Facts;
@@ -39,6 +39,8 @@ pub(super) struct HostSide<'a> {
     /// The clock of the hosts' events.
     pub(super) axis: Clock,
     pub(super) all_windows: OnceCell<BTreeMap<i32, Windows>>,
+    /// What may be spent on searches for offsets.
+    pub(super) effort: Effort,
 }
 
 impl HostSide<'_> {
@@ -216,7 +218,7 @@ impl Pairing {
         let found: Vec<Result<Inference, Undecided>> = {
             let windows = |vcpu: usize| all.get(&self.vcpus[vcpu].thread);
             let samples = stamps.iter().filter_map(|(v, stamps)| Some(VcpuSample { stamps, windows: windows(*v)? }));
-            infer_vm(&samples.collect::<Vec<_>>(), scaling)
+            infer_vm(&samples.collect::<Vec<_>>(), scaling, &side.effort)
         };
         stamps.retain(|(v, _)| all.contains_key(&self.vcpus[*v].thread));
         let found = found.into_iter().collect::<Result<Vec<_>, _>>().map_err(|why| cannot_infer(guest.capture, why))?;
@@ -261,6 +263,7 @@ impl Pairing {
         }
         let unusable = |why: &str| {
             Error::new(ErrorKind::Evidence, format!("recorded with the clock `{clock}`, which cannot be placed: {why}"))
+                .coded(Code::NoClock)
                 .in_file(&guest.capture.path)
                 .hint("record the guest with `trace-cmd record -C x86-tsc …`")
         };
@@ -287,7 +290,8 @@ impl Pairing {
                 Some(ClockSample { sample, updates: &v.updates, history: &v.history })
             })
             .collect();
-        let (constant, inference) = pvclock::infer_constant(&clock_samples).map_err(|why| unusable(undecided(why)))?;
+        let (constant, inference) =
+            pvclock::infer_constant(&clock_samples, &side.effort).map_err(|why| unusable(undecided(why)))?;
         let note = format!("clock `{clock}`: kvm-clock less {constant} ns, within {} ns", inference.hull.width());
         self.vcpus.iter_mut().for_each(|v| v.note = Some(note.clone()));
         self.constants.push((clock.to_owned(), constant, inference.hull.width().div_ceil(2)));
@@ -384,6 +388,7 @@ fn cannot_infer(capture: &Capture, why: Undecided) -> Error {
         ErrorKind::Evidence,
         format!("no TSC offset was recorded for this guest, and it cannot be inferred: {}", undecided(why)),
     )
+    .coded(Code::NoClock)
     .in_file(&capture.path)
     .hint(
         "record kvm:kvm_write_tsc_offset on the host before the VM starts, or give the offset of \

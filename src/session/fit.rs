@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::report::share;
 use crate::session::clocks::{FIT_CHUNKS, Guest, HostSide, INFER_CHUNKS, Pairing};
@@ -160,6 +160,7 @@ pub(super) fn fit_pairs(
             (0..groups.len()).filter(|g| !taken.contains(g) && !groups[*g].vcpus.is_empty()).collect();
         if free.is_empty() {
             return Err(Error::new(ErrorKind::Evidence, "nothing on the host's side belongs to this guest")
+                .coded(Code::NoMatch)
                 .in_file(path)
                 .hint(candidates(groups)));
         }
@@ -245,7 +246,7 @@ fn choose(trial: &Trial<'_>, groups: &mut Vec<Group>, free: &[usize], warnings: 
         .collect();
     let what = if fitting.is_empty() { "no VM's" } else { "more than one VM's" };
     let text = format!("the guest's events fit {what} run windows ({})", list.join("; "));
-    Err(Error::new(ErrorKind::Evidence, text))
+    Err(Error::new(ErrorKind::Evidence, text).coded(Code::NoMatch))
 }
 
 /// A VM of which some threads are known for sure may have more among those whose VM is a guess: their forks were lost.

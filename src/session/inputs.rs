@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::capture::tree::{Directory, Tree};
 use crate::capture::{Capture, Content, content};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::facts::{Facts, MAX_FACT_FILE};
 use crate::session::manifest::{FILE_NAME, Manifest};
@@ -132,6 +132,7 @@ pub(super) fn open(request: &Request, monitor: &Monitor<'_>) -> Result<OpenedAll
 fn nothing_found(path: &Path) -> Error {
     let what = if path.is_dir() { "directory" } else { "archive" };
     Error::new(ErrorKind::Format, format!("no capture in this {what}"))
+        .coded(Code::NoCapture)
         .in_file(path)
         .hint("expected trace.dat files, ftrace text, a copied tracefs directory, or an archive of them")
 }

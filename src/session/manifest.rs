@@ -31,7 +31,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::session::request::{GuestSpec, OffsetSpec};
 use cycles::Cycles;
 pub use write::write;
@@ -146,8 +146,7 @@ impl Manifest {
     /// `Format`, naming the line.
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let line_of = |at: usize| text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1;
-        let wrong =
-            |line: usize, what: String| Error::new(ErrorKind::Format, format!("line {line}: {what}")).in_file(path);
+        let wrong = |line: usize, what: String| damaged(line, &what).in_file(path);
         let parsed: Text = toml::from_str(text).map_err(|error| {
             let what = error.message().trim().replace('\n', ", ");
             wrong(error.span().map_or(1, |span| line_of(span.start)), what)
@@ -220,8 +219,12 @@ impl Manifest {
 
     /// An error about a line.
     pub fn error(&self, line: usize, what: &str) -> Error {
-        Error::new(ErrorKind::Format, format!("line {line}: {what}")).in_file(&self.path)
+        damaged(line, what).in_file(&self.path)
     }
+}
+
+fn damaged(line: usize, what: &str) -> Error {
+    Error::new(ErrorKind::Format, format!("line {line}: {what}")).coded(Code::DamagedManifest)
 }
 
 /// A path that stays beside the manifest.

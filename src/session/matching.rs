@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock::infer::Effort;
 use crate::clock::place::Track;
 use crate::error::Result;
 use crate::monitor::Monitor;
@@ -73,6 +74,7 @@ impl<'a> Machine<'a> {
             request: self.request,
             axis: axis(&self.sources()),
             all_windows: Default::default(),
+            effort: Effort::for_events(self.captures.iter().map(|opened| opened.survey.events()).sum()),
         };
         warnings.extend(fit_pairs(self.captures, &mut clusters, &mut groups, &side, monitor)?);
         let mut vms = Vec::new();

@@ -280,7 +280,7 @@ impl Session {
             let path = i.capture.path.display();
             i.capture.info.warnings.iter().map(|w| format!("{path}: {w}")).collect::<Vec<_>>()
         };
-        let left = self.left_out.iter().filter(|left| left.surprising);
+        let left = self.left_out.iter().filter(|left| left.surprising && !left.damaged);
         // A member's own words say that it is left out.
         let words = |left: &LeftOut| if left.why.starts_with("member ") { ":" } else { " is left out:" };
         let left = left.map(|left| format!("{}{} {}", left.path.display(), words(left), left.why));
@@ -289,7 +289,9 @@ impl Session {
 
     /// What of the inputs was damaged, cut short or skipped.
     pub fn damaged(&self) -> Vec<String> {
-        let mut damaged = Vec::new();
+        let left = self.left_out.iter().filter(|left| left.damaged);
+        let mut damaged: Vec<String> =
+            left.map(|left| format!("{} is left out: {}", left.path.display(), left.why)).collect();
         for input in &self.inputs {
             let path = input.capture.path.display();
             damaged.extend(input.capture.info.damaged.iter().map(|d| format!("{path}: {d}")));

@@ -7,7 +7,7 @@ use crate::clock::history::{History, Segment};
 use crate::clock::mapping::Step;
 use crate::clock::place::{Track, nested_tracks};
 use crate::clock::scaling::HostRange;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::facts::Facts;
 use crate::session::inputs::Opened;
@@ -72,6 +72,7 @@ pub(super) fn vms(
                 if survey.streams.iter().any(|s| s.events > 0 && !is_tsc(capture, s.buffer)) {
                     let text = "a guest inside a guest can only be placed by its TSC";
                     return Err(Error::new(ErrorKind::Evidence, text)
+                        .coded(Code::NoClock)
                         .in_file(&capture.path)
                         .hint("record it with `trace-cmd record -C x86-tsc …`"));
                 }
@@ -92,6 +93,7 @@ fn usable(host: &Machine<'_>, around: &Paired) -> Result<Vec<usize>> {
             let what = if tsc { "shows no kvm_entry" } else { "was not recorded with the clock `x86-tsc`" };
             let text = format!("guest {} is said to run guests, but its capture {what}", around.name);
             return Err(Error::new(ErrorKind::Evidence, text)
+                .coded(Code::NoClock)
                 .in_file(&opened.capture.path)
                 .hint("record it with `trace-cmd record -C x86-tsc -e kvm -e sched …`"));
         }

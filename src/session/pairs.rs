@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::session::groups::{Announced, Group};
 use crate::session::inputs::Opened;
 use crate::session::request::GuestSpec;
@@ -74,11 +74,13 @@ pub(super) fn known_pairs(captures: &[Opened], clusters: &mut [Cluster], groups:
                         ErrorKind::Evidence,
                         format!("guest {}: thread {tid} never entered a guest in the host's capture", spec.name),
                     )
+                    .coded(Code::NoMatch)
                     .hint(candidates(groups))
                 })?);
             } else if let Some(pid) = spec.pid {
                 cluster.group = Some(by_pid(groups, pid).ok_or_else(|| {
                     Error::new(ErrorKind::Evidence, format!("guest {}: no vCPU thread of process {pid}", spec.name))
+                        .coded(Code::NoMatch)
                         .hint(candidates(groups))
                 })?);
                 if let Some(group) = cluster.group.and_then(|g| groups.get_mut(g)) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::capture::limits::Limits;
 use crate::capture::source::ReadAt;
 use crate::capture::tree::Tree;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,9 +32,9 @@ pub struct Request {
     pub tsc_hz_in_manifest: bool,
     /// What manifests say of VMs, by name; their paths are empty.
     pub vms: Vec<GuestSpec>,
-    /// At most this many bytes are unpacked from all archives together; else a hundred times each archive's size, and
-    /// at least 1 GiB.
-    pub max_unpacked: Option<u64>,
+    /// How much of anything is believed. [`crate::capture::limits::Limit::Unpacked`], where it is set, holds for all
+    /// archives together.
+    pub limits: Limits,
     /// Do not use recorded offsets, to see what inference makes of it.
     pub ignore_recorded_offsets: bool,
 }

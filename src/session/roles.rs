@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::capture::{Capture, Clock};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::session::inputs::{LeftOut, Named, Opened};
 use crate::session::request::GuestSpec;
 use crate::session::runs::axis;
@@ -67,7 +67,7 @@ fn related(opened: &[Opened], roles: &Roles) -> Result<()> {
         );
         let perf = hosts.iter().any(|(capture, _)| capture.info.kind.starts_with("perf.data"));
         let perfetto = |capture: &Capture| capture.info.perfetto.is_some();
-        return Err(Error::new(ErrorKind::Evidence, message).in_file(path).hint(if hosts.iter().any(|h| perfetto(h.0)) {
+        return Err(Error::new(ErrorKind::Evidence, message).coded(Code::NoClock).in_file(path).hint(if hosts.iter().any(|h| perfetto(h.0)) {
             format!(
                 "record the guest with `trace-cmd record -C {host} …`; or record the host where Perfetto notes the TSC in its \
                  clock snapshots (x86, two of them 10 ms apart or more)"
@@ -96,7 +96,9 @@ fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Resu
         // An ordinary trace of one machine.
         ([], [only]) => return Ok(vec![*only]),
         ([], []) => {
-            return Err(Error::new(ErrorKind::Evidence, "there is no capture to draw").hint("name the host's capture"));
+            return Err(Error::new(ErrorKind::Evidence, "there is no capture to draw")
+                .coded(Code::NoHost)
+                .hint("name the host's capture"));
         }
         ([], several) => {
             let names: Vec<String> = several.iter().map(|&i| name(&opened[i].capture.path)).collect();
@@ -104,6 +106,7 @@ fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Resu
                 ErrorKind::Evidence,
                 format!("none of {} is a host's: no kvm_entry or kvm_exit events", names.join(", ")),
             )
+            .coded(Code::NoHost)
             .hint("record the host with `-e kvm -e sched`, or name it with --host FILE"));
         }
         _ => {}
@@ -126,6 +129,7 @@ fn choose_host(opened: &[Opened], with_kvm: &[usize], without: &[usize]) -> Resu
                 ErrorKind::Evidence,
                 format!("{} all have kvm events: which one is the host's?", names.join(", ")),
             )
+            .coded(Code::NoHost)
             .hint("name it with --host FILE, and the guests with --guest NAME=FILE"))
         }
     }

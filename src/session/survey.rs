@@ -263,7 +263,8 @@ impl Survey {
         let Some(stream) = self.streams.get_mut(at) else { return };
         stream.chunks.push(piece.span);
         stream.events += u64::from(piece.span.records);
-        stream.lost += piece.lost;
+        // Counts from the file: they may be any number.
+        stream.lost = stream.lost.saturating_add(piece.lost);
         stream.lost_unknown += piece.lost_unknown;
         stream.damaged += piece.damaged;
         let room = 5_usize.saturating_sub(stream.damage.len());
@@ -307,7 +308,7 @@ fn look(scratch: &mut Scratch, buffer: usize, endian: Endian, events: &Events, f
     };
     for lost in &chunk.lost {
         match lost.count {
-            Some(count) => piece.lost += count,
+            Some(count) => piece.lost = piece.lost.saturating_add(count),
             None => piece.lost_unknown += 1,
         }
     }

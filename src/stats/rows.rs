@@ -12,6 +12,7 @@ use parquet::schema::types::{Type, TypePtr};
 
 use super::{Stats, Waits};
 use crate::error::{Error, ErrorKind, Result};
+use crate::printable::line;
 
 /// One quantity. `kind` is `state`, `exit`, `ran_instead` or `wakeup` of a vCPU, or, without a vCPU, `task_running`,
 /// `task_guest`, `task_exit`, `task_stolen` or `task_wakeup` of a VM. What a kind does not have is `None`.
@@ -119,11 +120,12 @@ pub fn csv(stats: &Stats) -> String {
     text
 }
 
-/// A CSV field, quoted where it must be.
+/// A CSV field, quoted where it must be. What a terminal would obey is escaped.
 pub fn quoted(field: &str) -> String {
-    match field.contains(['"', ',', '\n', '\r']) {
+    let field = &line(field);
+    match field.contains(['"', ',']) {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
-        false => field.to_owned(),
+        false => field.clone(),
     }
 }
 

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use super::{Stats, TaskStats, VcpuStats, VmStats, Waits};
+use crate::printable::tidy;
 
 /// Tables for a terminal.
 pub fn text(stats: &Stats) -> String {
+    let stats = &tidied(stats);
     let mut text = String::new();
     let width = stats.vms.iter().map(|vm| vm.name.chars().count()).max().unwrap_or(2).max(2);
     let _ = writeln!(
@@ -56,6 +58,23 @@ pub fn text(stats: &Stats) -> String {
         }
     }
     text
+}
+
+/// Names come from captures: each stays in its line.
+fn tidied(stats: &Stats) -> Stats {
+    let mut stats = stats.clone();
+    for vm in &mut stats.vms {
+        tidy(&mut vm.name);
+        vm.tasks.iter_mut().for_each(|task| tidy(&mut task.task));
+        for v in &mut vm.vcpus {
+            v.exits.iter_mut().for_each(|exit| tidy(&mut exit.reason));
+            v.ran_instead.iter_mut().for_each(|other| tidy(&mut other.task));
+        }
+    }
+    for stall in &mut stats.longest_stalls {
+        [&mut stall.vm, &mut stall.name, &mut stall.cause].into_iter().for_each(tidy);
+    }
+    stats
 }
 
 fn exits(text: &mut String, vm: &str, v: &VcpuStats) {

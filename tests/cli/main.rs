@@ -10,11 +10,19 @@ mod convert;
 mod determinism;
 mod filters;
 mod inputs;
+mod integrity;
+mod json;
+mod library;
+#[path = "../../examples/longest_stalls.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod longest_stalls;
 mod markers;
 mod multiplied;
+mod names;
 mod native;
 mod offsets;
 mod open;
+mod open_hostile;
 mod perf_data;
 #[path = "../support/perf_data_writer.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -28,6 +36,7 @@ mod print;
 mod record;
 mod run;
 mod second_opinion;
+mod shells;
 mod sql;
 mod stats;
 #[path = "../support/trace_processor.rs"]

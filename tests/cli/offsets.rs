@@ -5,7 +5,7 @@ use crate::run::{fixture, json, kvm_timeline, succeeds};
 #[test]
 fn a_table_of_signed_and_unsigned_offsets() {
     let rows = json(["offsets", "--json", &fixture("two-vm")]);
-    let rows: Vec<(String, u64, i64, u64)> = rows
+    let rows: Vec<(String, u64, i64, u64)> = rows["offsets"]
         .as_array()
         .expect("rows")
         .iter()
@@ -31,7 +31,7 @@ fn a_table_of_signed_and_unsigned_offsets() {
 fn writes_by_the_guest_are_segments() {
     let rows = json(["offsets", "--json", &fixture("tsc-write")]);
     let of = |vcpu: u64| -> Vec<i64> {
-        let rows = rows.as_array().expect("rows").iter().filter(|r| r["vcpu"] == vcpu);
+        let rows = rows["offsets"].as_array().expect("rows").iter().filter(|r| r["vcpu"] == vcpu);
         rows.map(|r| r["offset"].as_i64().expect("an offset")).collect()
     };
     // msr.log: CPU 0 wrote its TSC forward, after which it read 8264923568 in IA32_TSC_ADJUST, and then took 2^32 off

@@ -6,13 +6,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::run::{Scratch, fixture, kvm_timeline};
 
-struct Serving {
-    child: Child,
-    link: String,
-    port: u16,
+pub(crate) struct Serving {
+    pub(crate) child: Child,
+    pub(crate) link: String,
+    pub(crate) port: u16,
+    /// The one path.
+    pub(crate) path: String,
 }
 
-fn serve(args: &[&str]) -> Serving {
+pub(crate) fn serve(args: &[&str]) -> Serving {
     let mut child = Command::new(env!("CARGO_BIN_EXE_kvm-timeline"))
         .args(args)
         .args(["--no-browser", "--port", "0"])
@@ -24,11 +26,13 @@ fn serve(args: &[&str]) -> Serving {
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut link).expect("a link");
     let port = link.split("127.0.0.1%3A").nth(1).expect("an address").split("%2F").next().expect("a port");
     let port = port.parse().expect("a number");
-    Serving { child, link: link.trim().to_owned(), port }
+    let path = link.split_once(&format!("127.0.0.1%3A{port}")).expect("an address").1;
+    let path = path.split('&').next().expect("a path").replace("%2F", "/").replace("%25", "%");
+    Serving { child, link: link.trim().to_owned(), port, path }
 }
 
 impl Serving {
-    fn ask(&self, request: &str) -> (String, Vec<u8>) {
+    pub(crate) fn ask(&self, request: &str) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("it listens");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = Vec::new();
@@ -37,16 +41,16 @@ impl Serving {
         (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end + 4..].to_vec())
     }
 
-    fn request(&self, method: &str, path: &str) -> (String, Vec<u8>) {
+    pub(crate) fn request(&self, method: &str, path: &str) -> (String, Vec<u8>) {
         self.ask(&format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", self.port))
     }
 
-    fn code(mut self) -> Option<i32> {
+    pub(crate) fn code(mut self) -> Option<i32> {
         self.child.wait().expect("it ends").code()
     }
 }
 
-fn trace(scratch: &Scratch) -> (String, Vec<u8>) {
+pub(crate) fn trace(scratch: &Scratch) -> (String, Vec<u8>) {
     let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     std::fs::write(scratch.path("a b.pftrace"), &bytes).expect("written");
     (scratch.text("a b.pftrace"), bytes)
@@ -59,21 +63,23 @@ fn the_file_is_fetched_once_and_the_server_is_gone() {
     let serving = serve(&["open", &file]);
     assert!(serving.link.starts_with("https://ui.perfetto.dev/#!/?url=http%3A%2F%2F127.0.0.1%3A"), "{}", serving.link);
     assert!(serving.link.contains("%2Fa%2520b.pftrace&startupCommands=%5B%7B"), "{}", serving.link);
+    let path = serving.path.as_str();
+    assert!(path.ends_with("/a%20b.pftrace"), "{path}");
     // A connection that says nothing keeps nobody waiting.
     let idle = TcpStream::connect(("127.0.0.1", serving.port)).expect("it listens");
-    let (head, body) = serving.request("OPTIONS", "/a%20b.pftrace");
+    let (head, body) = serving.request("OPTIONS", path);
     assert!(head.starts_with("HTTP/1.1 204 ") && body.is_empty(), "{head}");
-    let (head, body) = serving.request("HEAD", "/a%20b.pftrace");
+    let (head, body) = serving.request("HEAD", path);
     assert!(head.contains("Content-Length: 1200000") && body.is_empty(), "{head}");
-    for path in ["/", "/a b.pftrace", "/../a%20b.pftrace", "/a%20b.pftrace?x", "/etc/passwd"] {
-        let (head, body) = serving.request("GET", path);
-        assert!(head.starts_with("HTTP/1.1 404 ") && body.is_empty(), "{path}: {head}");
+    for other in ["/", "/a%20b.pftrace", "/../a%20b.pftrace", &format!("{path}?x"), "/etc/passwd"] {
+        let (head, body) = serving.request("GET", other);
+        assert!(head.starts_with("HTTP/1.1 404 ") && body.is_empty(), "{other}: {head}");
     }
-    let (head, _) = serving.request("POST", "/a%20b.pftrace");
+    let (head, _) = serving.request("POST", path);
     assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
-    let (head, _) = serving.ask("GET /a%20b.pftrace HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    let (head, _) = serving.ask(&format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n\r\n"));
     assert!(head.starts_with("HTTP/1.1 404 "), "a name that was made to point here: {head}");
-    let (head, body) = serving.request("GET", "/a%20b.pftrace");
+    let (head, body) = serving.request("GET", path);
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
     assert!(head.contains("Access-Control-Allow-Origin: https://ui.perfetto.dev\r\n"), "{head}");
     assert!(head.contains("Cache-Control: no-cache"), "{head}");
@@ -90,7 +96,7 @@ fn another_ui_is_another_origin() {
     let (file, _) = trace(&scratch);
     let serving = serve(&["open", &file, "--ui", "http://localhost:10000/"]);
     assert!(serving.link.starts_with("http://localhost:10000/#!/?url="), "{}", serving.link);
-    let (head, _) = serving.request("GET", "/a%20b.pftrace");
+    let (head, _) = serving.request("GET", &serving.path);
     assert!(head.contains("Access-Control-Allow-Origin: http://localhost:10000\r\n"), "{head}");
     assert_eq!(serving.code(), Some(0));
 }
@@ -128,7 +134,7 @@ fn convert_opens_what_it_wrote() {
     let scratch = Scratch::new();
     let out = scratch.text("o.pftrace.gz");
     let serving = serve(&["convert", &fixture("agent"), "-o", &out, "--open"]);
-    let (_, body) = serving.request("GET", "/o.pftrace.gz");
+    let (_, body) = serving.request("GET", &serving.path);
     assert_eq!(serving.code(), Some(0));
     let file = std::fs::read(out).expect("an output");
     assert!(body == file && file.starts_with(&[0x1f, 0x8b]));

@@ -19,13 +19,13 @@ const GUEST_EVENTS: u64 = 57_064;
 const SOME_BYTES: u64 = 64 * 4096;
 
 /// A machine of plain files: `fixtures/text` as its kernel would have shown it.
-struct Machine {
+pub(crate) struct Machine {
     scratch: Scratch,
 }
 
 impl Machine {
     /// With the first sub-buffers and some formats, which is enough where nothing is placed.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|path, bytes| {
             let name = path.to_str().expect("text");
             let needed = ["kvm_entry", "kvm_exit", "kvm_write_tsc_offset"].iter().any(|event| name.contains(event));
@@ -126,7 +126,7 @@ impl Machine {
         self.write(&format!("{new_instance}/trace_marker"), "");
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.scratch.path(path)
     }
 
@@ -142,7 +142,7 @@ impl Machine {
         fixed.iter().chain(more).map(|&word| word.to_owned()).collect()
     }
 
-    fn record(&self, more: &[&str]) -> Done {
+    pub(crate) fn record(&self, more: &[&str]) -> Done {
         kvm_timeline(self.arguments(more))
     }
 

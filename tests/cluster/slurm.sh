@@ -40,11 +40,11 @@ until_true() {
 
 # The cluster.
 host=$(hostname -s)
-ports=($(python3 -c '
+read -r -a ports < <(python3 -c '
 import socket
 all = [socket.socket() for _ in range(3)]
 for one in all: one.bind(("127.0.0.1", 0))
-print(*[one.getsockname()[1] for one in all])'))
+print(*[one.getsockname()[1] for one in all])')
 mkdir -p "$dir/munge" "$dir/state" "$dir/spool.n1" "$dir/spool.n2"
 chmod 700 "$dir/munge"
 dd if=/dev/urandom of="$dir/munge/key" bs=1 count=1024 status=none

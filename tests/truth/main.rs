@@ -18,6 +18,7 @@ mod against_trace_cmd;
 mod any;
 mod arm64;
 mod audit;
+mod fields;
 mod histories;
 mod nested;
 mod pairing;

@@ -4,17 +4,14 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::error::{Error, ErrorKind};
-
-/// Unpacked bytes that are always allowed.
-const ALWAYS: u64 = 1 << 30;
-/// Captures seldom shrink to less than a thirtieth; bombs shrink to less than a thousandth.
-const RATIO: u64 = 100;
+use crate::capture::limits::{Limit, Limits};
+use crate::error::{Error, Result};
 
 /// How many bytes an archive, and the archives inside it, may unpack to in all.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
+    limits: Limits,
     used: AtomicU64,
     exceeded: AtomicBool,
 }
@@ -22,12 +19,28 @@ pub struct Budget {
 impl Budget {
     /// At most `limit` bytes.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicU64::new(0), exceeded: AtomicBool::new(false) })
+        Self::within(0, &Limits::default().with(Limit::Unpacked, limit.max(1)))
+    }
+
+    /// For an archive, or a capture with compressed parts, of `size` bytes: what [`Limits::unpacked`] allows.
+    pub fn within(size: u64, limits: &Limits) -> Arc<Self> {
+        let (used, exceeded) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { limit: limits.unpacked(size), limits: *limits, used, exceeded })
     }
 
     /// For an archive of `size` bytes: a hundred times that, and at least 1 GiB.
     pub fn for_archive(size: u64) -> Arc<Self> {
-        Self::new(size.saturating_mul(RATIO).max(ALWAYS))
+        Self::within(size, &Limits::default())
+    }
+
+    /// The other limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Charges `bytes` that are about to be unpacked.
+    pub(in crate::capture) fn charge(&self, bytes: u64) -> Result<()> {
+        self.take(bytes).map_err(|_| self.error())
     }
 
     fn take(&self, bytes: u64) -> io::Result<()> {
@@ -41,11 +54,13 @@ impl Budget {
 
     /// The error, where there was one because of too much data.
     pub(super) fn exceeded(&self) -> Option<Error> {
+        self.exceeded.load(Ordering::Relaxed).then(|| self.error())
+    }
+
+    fn error(&self) -> Error {
         let mib = self.limit.div_ceil(1 << 20);
-        self.exceeded.load(Ordering::Relaxed).then(|| {
-            Error::new(ErrorKind::Limit, format!("unpacks to more than {mib} MiB"))
-                .hint("if that is no mistake, allow more with --max-unpacked, such as --max-unpacked 64G")
-        })
+        Error::limit(Limit::Unpacked, format!("unpacks to more than {mib} MiB"))
+            .hint("if that is no mistake, allow more with --max-unpacked, such as --max-unpacked 64G")
     }
 }
 

@@ -5,12 +5,11 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use crate::capture::limits::{Limit, Limits};
 use crate::capture::source::ReadAt;
 use crate::capture::tree::{Entry, EntryKind, Tree};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, Result};
 
-/// Most members of an archive. A whole copied tracefs has about 15,000.
-const MAX_MEMBERS: usize = 500_000;
 /// Longest name.
 const MAX_NAME: usize = 4096;
 /// Deepest directory.
@@ -38,16 +37,17 @@ enum Node {
 pub(super) struct Members {
     shown: PathBuf,
     directories: BTreeMap<PathBuf, BTreeMap<OsString, Node>>,
-    count: usize,
+    count: u64,
+    limits: Limits,
     /// What was left out and why.
     notes: Vec<String>,
     more: usize,
 }
 
 impl Members {
-    pub(super) fn new(shown: &Path) -> Self {
+    pub(super) fn new(shown: &Path, limits: &Limits) -> Self {
         let directories = BTreeMap::from([(PathBuf::new(), BTreeMap::new())]);
-        Self { shown: shown.to_path_buf(), directories, count: 0, notes: Vec::new(), more: 0 }
+        Self { shown: shown.to_path_buf(), directories, count: 0, limits: *limits, notes: Vec::new(), more: 0 }
     }
 
     /// Says that a member was left out.
@@ -60,17 +60,19 @@ impl Members {
         }
     }
 
-    /// The place of a member by its name in the archive; what cannot have one is left out.
-    pub(super) fn place(&mut self, name: &[u8]) -> Result<Option<PathBuf>> {
+    /// Counts a member. A whole copied tracefs has about 15,000.
+    pub(super) fn count(&mut self) -> Result<()> {
         self.count += 1;
-        if self.count > MAX_MEMBERS {
-            return Err(Error::new(ErrorKind::Limit, format!("has more than {MAX_MEMBERS} members")));
-        }
+        self.limits.check(Limit::Members, self.count, "members")
+    }
+
+    /// The place of a member by its name in the archive; what cannot have one is left out.
+    pub(super) fn place(&mut self, name: &[u8]) -> Option<PathBuf> {
         match normal(name) {
-            Ok(path) => Ok(Some(path).filter(|path| !path.as_os_str().is_empty())),
+            Ok(path) => Some(path).filter(|path| !path.as_os_str().is_empty()),
             Err(why) => {
                 self.leave_out(name, why);
-                Ok(None)
+                None
             }
         }
     }
@@ -165,7 +167,9 @@ impl Tree for Members {
     fn open(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
         match self.node(path) {
             Some(Node::File(Bytes::Ready(source))) => Ok(Arc::clone(source)),
-            Some(Node::File(Bytes::Later(_, open))) => open().map_err(|error| error.in_file(self.shown(path))),
+            Some(Node::File(Bytes::Later(_, open))) => {
+                open().map_err(|error| error.damaged_as(Code::DamagedArchive).in_file(self.shown(path)))
+            }
             Some(Node::Directory) => Err(Error::format("is a directory").in_file(self.shown(path))),
             None => Err(Error::format("is not in the archive").in_file(self.shown(path))),
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use super::source::ReadAt;
 use super::tree::{Tree, head};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 
 pub use budget::Budget;
 use budget::Counted;
@@ -116,11 +116,11 @@ pub fn open(
 ) -> Result<Unpacked> {
     let mut spool = Spool::new(budget, stopped);
     let unpacked = match packing {
-        Packing::Tar => tar_members::in_place(shown, &source, stopped),
+        Packing::Tar => tar_members::in_place(shown, &source, budget.limits(), stopped),
         Packing::Zip => zip_members::open(shown, &source, budget),
         _ => decompress(shown, &source, packing, &mut spool),
     };
-    unpacked.map_err(|error| error.in_file(shown))
+    unpacked.map_err(|error| error.damaged_as(Code::DamagedArchive).in_file(shown))
 }
 
 /// The first bytes of what is inside a compressed file.
@@ -129,8 +129,12 @@ pub fn open(
 /// As [`open`].
 pub fn peek(shown: &Path, source: Arc<dyn ReadAt>, packing: Packing, count: u64) -> Result<Vec<u8>> {
     let mut first = Vec::new();
-    let reader = decoder(packing, SourceReader::new(source)).map_err(|error| damaged(packing, error).in_file(shown))?;
-    reader.take(count).read_to_end(&mut first).map_err(|error| damaged(packing, error).in_file(shown))?;
+    let reader = decoder(packing, SourceReader::new(source))
+        .map_err(|error| damaged(packing, error).coded(Code::DamagedArchive).in_file(shown))?;
+    reader
+        .take(count)
+        .read_to_end(&mut first)
+        .map_err(|error| damaged(packing, error).coded(Code::DamagedArchive).in_file(shown))?;
     Ok(first)
 }
 

@@ -13,10 +13,10 @@ pub(in crate::capture) trait Pieces {
     fn next(&mut self, out: &mut Vec<u8>) -> Result<()>;
 }
 
-/// Stores all that `pieces` gives, in memory or in a temporary file. `len` is the length of what it is unpacked from.
-pub(in crate::capture) fn store_pieces(pieces: &mut dyn Pieces, len: u64) -> Result<Arc<dyn ReadAt>> {
+/// Stores all that `pieces` gives, in memory or in a temporary file, and charges it to `budget`.
+pub(in crate::capture) fn store_pieces(pieces: &mut dyn Pieces, budget: &Arc<Budget>) -> Result<Arc<dyn ReadAt>> {
     let mut reader = Reader { pieces, out: Vec::new(), at: 0, failed: None };
-    let stored = store(&mut reader, &Budget::for_archive(len), &|error| Error::format(error.to_string()));
+    let stored = store(&mut reader, budget, &|error| Error::format(error.to_string()));
     reader.failed.map_or(stored, Err)
 }
 

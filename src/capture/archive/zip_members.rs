@@ -18,8 +18,9 @@ type Zip = ZipArchive<SourceReader>;
 
 pub(super) fn open(shown: &Path, source: &Arc<dyn ReadAt>, budget: &Arc<Budget>) -> Result<Unpacked> {
     let mut archive = ZipArchive::new(SourceReader::new(Arc::clone(source))).map_err(damaged_zip)?;
-    let mut members = Members::new(shown);
+    let mut members = Members::new(shown, budget.limits());
     for index in 0..archive.len() {
+        members.count()?;
         let (name, why, size, place) = {
             let member = archive.by_index_raw(index).map_err(damaged_zip)?;
             let stored = member.compression() == CompressionMethod::Stored;
@@ -28,7 +29,7 @@ pub(super) fn open(shown: &Path, source: &Arc<dyn ReadAt>, budget: &Arc<Budget>)
         };
         match why {
             Ok(directory) => {
-                let Some(path) = members.place(&name)? else { continue };
+                let Some(path) = members.place(&name) else { continue };
                 let window = place.and_then(|(start, len)| Window::new(source, start, len));
                 match (directory, window) {
                     (true, _) => members.directory(&path),

@@ -75,6 +75,19 @@ pub enum Value<'a> {
     },
 }
 
+impl<'a> Value<'a> {
+    /// The elements of an array in the capture's byte order; nothing for other values.
+    pub fn elements(self, endian: Endian) -> impl Iterator<Item = i128> + 'a {
+        let (bytes, element, signed) = match self {
+            Self::Array { bytes, element, signed } => (bytes, usize::from(element.max(1)), signed),
+            _ => (&[][..], 1, false),
+        };
+        let number = move |bits: u64| if signed { i128::from(bits.cast_signed()) } else { i128::from(bits) };
+        let read = move |bytes: &[u8]| read_int(bytes, 0, element, signed, endian).map(number);
+        bytes.chunks_exact(element).filter_map(read)
+    }
+}
+
 impl Field {
     /// The value as 64 bits: zero- or sign-extended by `signed`. `None` where the record is too short or the field is
     /// no number.

@@ -22,14 +22,10 @@ pub use field::{Field, FieldKind, Value};
 
 use crate::capture::Endian;
 use crate::capture::kallsyms::Kallsyms;
+use crate::capture::limits::Limits;
 use crate::error::Result;
 use ctype::Int;
 use expr::Input;
-
-/// Largest `format` file in bytes.
-const MAX_TEXT: usize = 1 << 20;
-/// Most common fields, and most own fields, of an event.
-const MAX_FIELDS: usize = 4096;
 
 /// All event formats of a capture. A [`crate::capture::Record`]'s `event` is an index into it.
 #[derive(Default)]
@@ -108,7 +104,15 @@ impl EventFormat {
     /// A print format that is not understood costs the names and the rendering, never the event. An error means that
     /// the name, the id or a field cannot be read, or that the text is larger than 1 MiB.
     pub fn parse(system: &str, text: &str) -> Result<Self> {
-        parse::parse(system, text)
+        parse::parse(system, text, &Limits::default())
+    }
+
+    /// As [`EventFormat::parse`], with other limits than usual.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_within(system: &str, text: &str, limits: &Limits) -> Result<Self> {
+        parse::parse(system, text, limits)
     }
 
     /// A field by name, common or own.

@@ -1,18 +1,16 @@
 //! The text of a `format` file: name, id, fields, print format.
 
+use super::EventFormat;
 use super::ctype::int_type;
 use super::field::{Field, FieldKind};
 use super::print::Program;
 use super::special::Special;
-use super::{EventFormat, MAX_FIELDS, MAX_TEXT};
-use crate::error::{Error, ErrorKind, Result};
+use crate::capture::limits::{Limit, Limits};
+use crate::error::{Error, Result};
 
 /// Parses a whole `format` file.
-pub(super) fn parse(system: &str, text: &str) -> Result<EventFormat> {
-    if text.len() > MAX_TEXT {
-        let message = format!("event format of {} bytes is larger than the limit of {MAX_TEXT}", text.len());
-        return Err(Error::new(ErrorKind::Limit, message));
-    }
+pub(super) fn parse(system: &str, text: &str, limits: &Limits) -> Result<EventFormat> {
+    limits.check(Limit::Format, text.len() as u64, "bytes of an event format")?;
     let lines = Lines { text, at: 0 };
     let mut name = None;
     let mut id = None;
@@ -44,10 +42,7 @@ pub(super) fn parse(system: &str, text: &str) -> Result<EventFormat> {
                 Error::format(format!("field line {shown:?} has no type, name, offset or size")).at(here).hint(HINT)
             })?;
             if let Some(list) = decls.get_mut(own) {
-                if list.len() >= MAX_FIELDS {
-                    let message = format!("event format has more than {MAX_FIELDS} fields");
-                    return Err(Error::new(ErrorKind::Limit, message).at(here));
-                }
+                limits.check(Limit::Fields, list.len() as u64 + 1, "fields of an event").map_err(|e| e.at(here))?;
                 list.push(decl);
             }
         }

@@ -7,16 +7,10 @@ use super::attr::{Attr, MIN_SIZE};
 use super::records::{PerfRecord, kind};
 use crate::capture::Endian;
 use crate::capture::bytes::Cursor;
+use crate::capture::limits::{Limit, Limits};
 use crate::capture::source::{ReadAt, Reader};
 use crate::capture::trace_dat::notes::Notes;
 use crate::error::{Error, ErrorKind, Result};
-
-/// Most events; each attribute takes 64 bytes or more of the file.
-const MAX_ATTRS: u64 = 1 << 16;
-/// Most ids: one per event and CPU.
-const MAX_IDS: usize = 16 << 20;
-/// Largest feature section that is read.
-const MAX_FEATURE: u64 = 64 << 20;
 
 /// Numbers of feature sections (`enum` in perf's header.h).
 mod feature {
@@ -56,6 +50,9 @@ pub(super) struct Header {
     pub(super) attrs: Vec<Attr>,
     /// The index of the attributes of each id.
     pub(super) ids: FxHashMap<u64, u32>,
+    /// How many ids were read: the same ones may be named again and again.
+    ids_read: u64,
+    pub(super) limits: Limits,
     pub(super) hostname: Option<String>,
     pub(super) release: Option<String>,
     pub(super) arch: Option<String>,
@@ -75,7 +72,7 @@ pub(super) const MAGIC_OLD: &[u8] = b"PERFFILE";
 
 impl Header {
     /// Reads what stands before and behind the records.
-    pub(super) fn read(source: &dyn ReadAt, notes: &mut Notes) -> Result<Self> {
+    pub(super) fn read(source: &dyn ReadAt, limits: &Limits, notes: &mut Notes) -> Result<Self> {
         let mut reader = Reader::new(source, 0, u64::MAX, Endian::Little);
         let magic = reader.take(8, 8, "the mark of a perf.data file")?;
         let endian = match &*magic {
@@ -100,6 +97,8 @@ impl Header {
             tracing_data: None,
             attrs: Vec::new(),
             ids: FxHashMap::default(),
+            ids_read: 0,
+            limits: *limits,
             hostname: None,
             release: None,
             arch: None,
@@ -153,12 +152,9 @@ impl Header {
 
     fn read_attrs(&mut self, source: &dyn ReadAt, place: Place, attr_size: u64) -> Result<()> {
         let count = place.len / attr_size;
-        if count > MAX_ATTRS {
-            let message = format!("{count} events, more than the limit of {MAX_ATTRS}");
-            return Err(Error::new(ErrorKind::Limit, message).at(place.at));
-        }
+        self.limits.check(Limit::Ids, count, "events").map_err(|error| error.at(place.at))?;
         let mut reader = Reader::new(source, place.at, place.end(), self.endian);
-        for index in 0..count as u32 {
+        for index in 0..u32::try_from(count).unwrap_or(u32::MAX) {
             let at = reader.position();
             let bytes = reader.take(attr_size, 4096, "an event's attributes")?;
             let (attr, ids) = bytes.split_at_checked(attr_size as usize - 16).unwrap_or((&bytes, &[]));
@@ -176,9 +172,8 @@ impl Header {
     }
 
     fn id(&mut self, id: u64, index: u32) -> Result<()> {
-        if self.ids.len() >= MAX_IDS {
-            return Err(Error::new(ErrorKind::Limit, format!("more than {MAX_IDS} ids of events")));
-        }
+        self.ids_read += 1;
+        self.limits.check(Limit::Ids, self.ids_read, "ids of events")?;
         self.ids.insert(id, index);
         Ok(())
     }
@@ -202,7 +197,7 @@ impl Header {
                 continue;
             }
             let mut reader = Reader::new(source, place.at, place.end(), self.endian);
-            let read = reader.take(place.len, MAX_FEATURE, "a feature");
+            let read = reader.take_limited(place.len, &self.limits, Limit::Section, "a feature");
             match read.and_then(|bytes| self.feature(feature, &bytes, place.at)) {
                 Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::Unsupported) => return Err(error),
                 Err(error) => notes.damaged(format!("feature {feature} cannot be read: {error}")),
@@ -258,10 +253,7 @@ impl Header {
         let mut cursor = Cursor::new(record.body, record.at + 8, self.endian);
         match record.kind {
             kind::HEADER_ATTR => {
-                if self.attrs.len() as u64 >= MAX_ATTRS {
-                    let message = format!("more than {MAX_ATTRS} events");
-                    return Err(Error::new(ErrorKind::Limit, message).at(record.at));
-                }
+                self.limits.check(Limit::Ids, self.attrs.len() as u64 + 1, "events").map_err(|e| e.at(record.at))?;
                 self.attrs.push(Attr::parse(&mut cursor, self.endian)?);
                 let index = self.attrs.len() as u32 - 1;
                 while let Ok(id) = cursor.u64("an event's ids") {

@@ -19,13 +19,15 @@ mod unpack;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::archive::Budget;
 use super::event_format::FormatTable;
+use super::limits::Limits;
 use super::ring_buffer::EventIds;
 use super::source::ReadAt;
 use super::trace_dat::notes::Notes;
 use super::trace_dat::tracing_data;
 use super::{Buffer, Capture, CaptureInfo, Clock, Stream, Tsc2Nsec};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use clock::TimeConv;
 use header::{Header, MAGIC, MAGIC_BIG, MAGIC_OLD, Place};
 use scan::{Scan, Scanned};
@@ -41,23 +43,24 @@ pub fn is_perf_data(bytes: &[u8]) -> bool {
 /// # Errors
 /// `Format` where the file header or what describes the events is damaged, `Unsupported` for the first version of the
 /// format and for recordings in several files, `Limit` for what would take too much memory, `Io` where reading fails.
-pub fn open(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
-    read(path, source).map_err(|error| error.in_file(path))
+pub fn open(path: &Path, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture> {
+    read(path, source, limits).map_err(|error| error.damaged_as(Code::DamagedPerfData).in_file(path))
 }
 
 const DAMAGED: &str = "the file is damaged: copy it again, or record again";
 
-fn read(path: &Path, file: Arc<dyn ReadAt>) -> Result<Capture> {
+fn read(path: &Path, file: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture> {
+    let budget = Budget::within(file.len(), limits);
     let mut notes = Notes::default();
     let hinted = |error: Error| if error.hint_text().is_none() { error.hint(DAMAGED) } else { error };
-    let mut header = Header::read(&*file, &mut notes).map_err(hinted)?;
+    let mut header = Header::read(&*file, limits, &mut notes).map_err(hinted)?;
     let (mut source, mut compressed) = (Arc::clone(&file), false);
     let scanned = scan::scan(&source, header.data, &mut header, &mut notes).map_err(hinted)?;
     let mut scan = match scanned {
         Scanned::All(scan) => scan,
         Scanned::Compressed => {
             compressed = true;
-            source = unpack::unpack(&file, header.data, header.endian, &mut notes).map_err(hinted)?;
+            source = unpack::unpack(&file, header.data, header.endian, &budget, &mut notes).map_err(hinted)?;
             if header.pipe {
                 (header.attrs, header.ids) = Default::default();
             }
@@ -72,7 +75,7 @@ fn read(path: &Path, file: Arc<dyn ReadAt>) -> Result<Capture> {
     };
     let mut info = CaptureInfo { kind: kind(&header, compressed), cpu_count: header.cpus, ..CaptureInfo::default() };
     let described = if header.pipe { &source } else { &file };
-    let formats = Arc::new(formats(described, &header, &scan, &mut info, &mut notes).map_err(hinted)?);
+    let formats = Arc::new(formats(described, &header, &scan, &mut info, &mut notes, &budget).map_err(hinted)?);
     scan.report(&mut info, &mut notes);
     machine(&header, &mut info);
     let (clock, conversion) = clock_of(&header, &scan, &mut info)?;
@@ -106,10 +109,11 @@ fn formats(
     scan: &Scan,
     info: &mut CaptureInfo,
     notes: &mut Notes,
+    budget: &Arc<Budget>,
 ) -> Result<FormatTable> {
     let place = header.tracing_data.filter(|place| place.len > 0);
     match place {
-        Some(place) => tracing_data::read(source, (place.at, place.end()), info, notes),
+        Some(place) => tracing_data::read(source, (place.at, place.end()), info, notes, budget),
         None if scan.events > 0 => Err(Error::format(format!(
             "does not describe its {} samples of tracepoints: the section of their formats, behind the records, is missing",
             scan.events

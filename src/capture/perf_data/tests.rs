@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::capture::Chunk;
+use crate::capture::limits::Limits;
 
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/perf").join(name)).unwrap()
@@ -13,7 +14,7 @@ fn fixture(name: &str) -> Vec<u8> {
 /// How many events there are, all of them read.
 fn count(bytes: Vec<u8>) -> Result<usize> {
     let size = bytes.len();
-    let capture = open(Path::new("x"), Arc::new(bytes))?;
+    let capture = open(Path::new("x"), Arc::new(bytes), &Limits::default())?;
     let mut chunk = Chunk::default();
     let mut events = 0;
     for stream in capture.buffers.iter().flat_map(|buffer| &buffer.streams) {
@@ -64,7 +65,7 @@ fn every_cut_is_told() {
         let (cuts, all) = (whole.len() / 199, count(whole.clone()).unwrap());
         for cut in (0..whole.len()).step_by(cuts).chain([whole.len() - 1]) {
             let bytes = whole[..cut].to_vec();
-            match open(Path::new("x"), Arc::new(bytes.clone())) {
+            match open(Path::new("x"), Arc::new(bytes.clone()), &Limits::default()) {
                 Err(error) => assert!(error.file().is_some(), "{error}"),
                 // The last bytes of a file are padding.
                 Ok(capture) if name == "software.data" || capture.info.damaged.is_empty() => {}

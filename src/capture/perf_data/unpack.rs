@@ -8,11 +8,11 @@ use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 use super::header::Place;
 use super::records::{PerfRecord, Records, kind};
 use crate::capture::Endian;
-use crate::capture::archive::{Pieces, store_pieces};
+use crate::capture::archive::{Budget, Pieces, store_pieces};
 use crate::capture::bytes::u64_from;
 use crate::capture::source::ReadAt;
 use crate::capture::trace_dat::notes::Notes;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// How much is unpacked at once.
 const STEP: usize = 128 << 10;
@@ -22,6 +22,7 @@ pub(super) fn unpack(
     source: &Arc<dyn ReadAt>,
     data: Place,
     endian: Endian,
+    budget: &Arc<Budget>,
     notes: &mut Notes,
 ) -> Result<Arc<dyn ReadAt>> {
     let decoder = Decoder::new().map_err(|error| Error::format(format!("cannot set up zstd: {error}")))?;
@@ -38,10 +39,7 @@ pub(super) fn unpack(
         plain: Place::default(),
         damage: None,
     };
-    let unpacked = store_pieces(&mut unpacker, data.len).map_err(|error| match error.kind() {
-        ErrorKind::Limit => error.hint("record without -z"),
-        _ => error,
-    })?;
+    let unpacked = store_pieces(&mut unpacker, budget)?;
     let cut = (!unpacker.partial.is_empty()).then(|| "the compressed records end within a record".to_owned());
     if let Some(damage) = unpacker.damage.or(unpacker.records.broken).or(cut) {
         notes.damaged(damage);

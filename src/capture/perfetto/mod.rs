@@ -27,11 +27,12 @@ mod wire;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::limits::Limits;
 use super::source::ReadAt;
 use super::trace_dat::notes::Notes;
 use super::{Buffer, Capture, CaptureInfo, Clock, Endian, Stream};
 use crate::clock::line::ClockLine;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use running::Running;
 use scan::{Scan, Scanned};
 use stream::{CpuStream, Shared};
@@ -49,8 +50,8 @@ pub fn is_perfetto(first: &[u8]) -> bool {
 /// # Errors
 /// `Unsupported` for traces without ftrace events, `Format` where they were stamped with several clocks, `Limit` for what
 /// would take too much memory, `Io` where reading fails.
-pub fn open(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
-    read(path, source).map_err(|error| error.in_file(path))
+pub fn open(path: &Path, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture> {
+    read(path, source, limits).map_err(|error| error.damaged_as(Code::DamagedPerfetto).in_file(path))
 }
 
 /// What [`open`] says of a timeline that this program wrote.
@@ -59,18 +60,18 @@ pub const OWN_TIMELINE: &str = "is a timeline that kvm-timeline wrote, without f
 /// What a recording needs.
 const HOW: &str = "record with the data source linux.ftrace and ftrace_events: \"sched/*\", and on a host \"kvm/*\"";
 
-fn read(path: &Path, file: Arc<dyn ReadAt>) -> Result<Capture> {
+fn read(path: &Path, file: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture> {
     let mut notes = Notes::default();
     let mut source = Arc::clone(&file);
-    let (mut scan, copied, packed) = match scan::scan(&source, &mut notes)? {
+    let (mut scan, copied, packed) = match scan::scan(&source, limits, &mut notes)? {
         Scanned::All(scan) => {
             let copied = (scan.settled, scan.end);
             (scan, copied, false)
         }
         Scanned::Compressed => {
-            let unpacked = unpack::unpack(&file, &mut notes)?;
+            let unpacked = unpack::unpack(&file, limits, &mut notes)?;
             source = unpacked.source;
-            match scan::scan(&source, &mut notes)? {
+            match scan::scan(&source, limits, &mut notes)? {
                 Scanned::All(scan) => (scan, (unpacked.settled, unpacked.end), true),
                 Scanned::Compressed => {
                     return Err(Error::format("its compressed packets hold compressed packets")

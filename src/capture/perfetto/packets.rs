@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use super::wire::{Fields, Value, tag, varint};
+use crate::capture::limits::{Limit, Limits};
 use crate::capture::source::ReadAt;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much is fetched at once.
 const WINDOW: u64 = 1 << 20;
-/// Packets beyond this size are stepped over; those with events are a few hundred KiB at most.
-pub(super) const MAX_PACKET: u64 = 16 << 20;
 /// The first byte of a packet: field 1, length-delimited.
 pub(super) const MARK: u8 = 0x0a;
 /// Most bytes before a packet's own: mark and length.
@@ -29,6 +28,8 @@ pub(super) struct Packet<'a> {
 /// Reads the packets of a file.
 pub(super) struct Packets {
     source: Arc<dyn ReadAt>,
+    /// Packets beyond this size are stepped over; those with events are a few hundred KiB at most.
+    most: u64,
     position: u64,
     end: u64,
     window: Vec<u8>,
@@ -50,9 +51,10 @@ enum Next {
 }
 
 impl Packets {
-    pub(super) fn new(source: Arc<dyn ReadAt>) -> Self {
+    pub(super) fn new(source: Arc<dyn ReadAt>, limits: &Limits) -> Self {
         let end = source.len();
-        Self { source, position: 0, end, window: Vec::new(), window_at: 0, broken: None, too_large: 0 }
+        let most = limits.get(Limit::Packet);
+        Self { source, most, position: 0, end, window: Vec::new(), window_at: 0, broken: None, too_large: 0 }
     }
 
     /// The end of what has been read.
@@ -88,7 +90,7 @@ impl Packets {
                 return Ok(None);
             }
             self.position += size;
-            if length > MAX_PACKET {
+            if length > self.most {
                 self.too_large += 1;
                 continue;
             }

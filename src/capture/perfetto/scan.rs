@@ -13,6 +13,7 @@ use super::running::{Running, next_of};
 use super::unpack::compressed;
 use super::wire::{Fields, Value};
 use crate::capture::cpu_runs::Index;
+use crate::capture::limits::Limits;
 use crate::capture::source::ReadAt;
 use crate::capture::trace_dat::notes::Notes;
 use crate::capture::{CaptureInfo, CpuStats};
@@ -72,8 +73,8 @@ pub(super) enum Scanned {
 }
 
 /// Reads all packets.
-pub(super) fn scan(source: &Arc<dyn ReadAt>, notes: &mut Notes) -> Result<Scanned> {
-    let mut packets = Packets::new(Arc::clone(source));
+pub(super) fn scan(source: &Arc<dyn ReadAt>, limits: &Limits, notes: &mut Notes) -> Result<Scanned> {
+    let mut packets = Packets::new(Arc::clone(source), limits);
     let mut scan = Scan::default();
     while let Some(packet) = packets.next()? {
         if compressed(packet.body).is_some() {

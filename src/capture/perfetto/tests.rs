@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::*;
 use crate::capture::Chunk;
+use crate::capture::limits::Limits;
 use crate::export::perfetto::wire::Out;
 
 fn message(fill: impl FnOnce(&mut Out)) -> Vec<u8> {
@@ -118,7 +119,7 @@ fn trace(packed: bool) -> Vec<u8> {
 /// How many events there are, all of them read, and how many losses.
 fn count(bytes: Vec<u8>) -> Result<(usize, usize)> {
     let size = bytes.len();
-    let capture = open(Path::new("x"), Arc::new(bytes))?;
+    let capture = open(Path::new("x"), Arc::new(bytes), &Limits::default())?;
     let mut chunk = Chunk::default();
     let (mut events, mut lost) = (0, 0);
     for stream in capture.buffers.iter().flat_map(|buffer| &buffer.streams) {
@@ -137,7 +138,7 @@ fn count(bytes: Vec<u8>) -> Result<(usize, usize)> {
 fn what_a_trace_says() {
     for packed in [false, true] {
         assert_eq!(count(trace(packed)).unwrap(), (7 * BUNDLES as usize, 1));
-        let capture = open(Path::new("x"), Arc::new(trace(packed))).unwrap();
+        let capture = open(Path::new("x"), Arc::new(trace(packed)), &Limits::default()).unwrap();
         assert_eq!(capture.info.warnings.len(), 1, "{:?}", capture.info.warnings);
         assert!(
             capture.info.warnings[0]
@@ -217,7 +218,7 @@ fn every_cut_is_told() {
         for cut in 1..whole.len() {
             let bytes = whole[..cut].to_vec();
             let between = ends.contains(&(cut as u64));
-            match open(Path::new("x"), Arc::new(bytes.clone())) {
+            match open(Path::new("x"), Arc::new(bytes.clone()), &Limits::default()) {
                 Err(error) => assert!(error.file().is_some(), "{error}"),
                 Ok(capture) => {
                     assert_eq!(capture.info.damaged.is_empty(), between, "{cut} {:?}", capture.info.damaged);
@@ -238,7 +239,7 @@ fn a_packet_that_makes_no_sense_costs_itself() {
     let mut bytes = whole.clone();
     // The bundle claims to be longer than its packet.
     bytes[third.0 as usize + 5] = 0x7f;
-    let capture = open(Path::new("x"), Arc::new(bytes.clone())).unwrap();
+    let capture = open(Path::new("x"), Arc::new(bytes.clone()), &Limits::default()).unwrap();
     assert_eq!(capture.info.damaged, ["1 packets make no sense and are skipped"]);
     assert_eq!(count(bytes).unwrap().0, 7 * (BUNDLES as usize - 1));
 }

@@ -4,12 +4,13 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use super::packets::{MAX_PACKET, Packet, Packets, field, whole};
+use super::packets::{Packet, Packets, field, whole};
 use super::wire::Fields;
-use crate::capture::archive::{Pieces, store_pieces};
+use crate::capture::archive::{Budget, Pieces, store_pieces};
+use crate::capture::limits::{Limit, Limits};
 use crate::capture::source::ReadAt;
 use crate::capture::trace_dat::notes::Notes;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 
 /// A packet's compressed packets, and whether they are zstd and not deflate.
 pub(super) fn compressed(body: &[u8]) -> Option<(&[u8], bool)> {
@@ -21,13 +22,11 @@ pub(super) fn compressed(body: &[u8]) -> Option<(&[u8], bool)> {
 }
 
 /// All packets, those that are compressed unpacked.
-pub(super) fn unpack(source: &Arc<dyn ReadAt>, notes: &mut Notes) -> Result<Unpacked> {
-    let mut unpacker =
-        Unpacker { packets: Packets::new(Arc::clone(source)), settled: 0, damaged: 0, first_damage: None };
-    let unpacked = store_pieces(&mut unpacker, source.len()).map_err(|error| match error.kind() {
-        ErrorKind::Limit => error.hint("record without compression_type"),
-        _ => error,
-    })?;
+pub(super) fn unpack(source: &Arc<dyn ReadAt>, limits: &Limits, notes: &mut Notes) -> Result<Unpacked> {
+    let packets = Packets::new(Arc::clone(source), limits);
+    let most = limits.get(Limit::Packet);
+    let mut unpacker = Unpacker { packets, most, settled: 0, damaged: 0, first_damage: None };
+    let unpacked = store_pieces(&mut unpacker, &Budget::within(source.len(), limits))?;
     if let Some(first) = unpacker.first_damage {
         notes.damaged(format!("{} compressed packets cannot be unpacked whole; the first {first}", unpacker.damaged));
     }
@@ -48,6 +47,8 @@ pub(super) struct Unpacked {
 
 struct Unpacker {
     packets: Packets,
+    /// Bytes that a packet may unpack to.
+    most: u64,
     settled: u64,
     damaged: u64,
     first_damage: Option<String>,
@@ -65,7 +66,7 @@ impl Pieces for Unpacker {
                     settles(packet.body)
                 }
                 Some((bytes, zstd)) => {
-                    if let Err(why) = inflate(bytes, zstd, out) {
+                    if let Err(why) = inflate(bytes, zstd, self.most, out) {
                         self.damaged += 1;
                         self.first_damage.get_or_insert_with(|| format!("is at byte {:#x}: {why}", packet.at));
                     }
@@ -98,14 +99,14 @@ fn head(len: usize, out: &mut Vec<u8>) {
 }
 
 /// Appends what unpacks; an error says why that is not all.
-fn inflate(bytes: &[u8], zstd: bool, out: &mut Vec<u8>) -> std::result::Result<(), String> {
+fn inflate(bytes: &[u8], zstd: bool, most: u64, out: &mut Vec<u8>) -> std::result::Result<(), String> {
     let result = if zstd {
-        zstd::stream::read::Decoder::with_buffer(bytes).and_then(|decoder| decoder.take(MAX_PACKET).read_to_end(out))
+        zstd::stream::read::Decoder::with_buffer(bytes).and_then(|decoder| decoder.take(most).read_to_end(out))
     } else {
-        flate2::bufread::ZlibDecoder::new(bytes).take(MAX_PACKET).read_to_end(out)
+        flate2::bufread::ZlibDecoder::new(bytes).take(most).read_to_end(out)
     };
     match result {
-        Ok(size) if size as u64 == MAX_PACKET => Err(format!("it holds {MAX_PACKET} bytes or more")),
+        Ok(size) if size as u64 == most => Err(format!("it holds {most} bytes or more (--limit packet=VALUE)")),
         Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     }

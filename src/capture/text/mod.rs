@@ -28,7 +28,7 @@ use std::sync::Arc;
 use super::event_format::{EventFormat, FormatTable};
 use super::source::ReadAt;
 use super::{Buffer, Capture, CaptureInfo, Clock, Endian, Stream};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use chunks::{Shared, TextStream};
 use line::{Line, Other};
 use lines::{CHUNK, TextFile};
@@ -65,7 +65,7 @@ pub fn open(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
 /// # Errors
 /// As [`open`].
 pub fn open_with_clock(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>) -> Result<Capture> {
-    open_chunked(path, source, clock, CHUNK)
+    open_chunked(path, source, clock, CHUNK).map_err(|error| error.damaged_as(Code::DamagedText))
 }
 
 fn open_chunked(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>, chunk: u64) -> Result<Capture> {

@@ -44,7 +44,7 @@ pub(super) fn build(
     compression: Compression,
     meta: &mut Metadata,
 ) -> Result<Vec<Buffer>> {
-    refuse_overlaps(&mut plans, &mut meta.notes);
+    let starts = refuse_overlaps(&mut plans, &mut meta.notes);
     plans.sort_by(|a, b| a.name.cmp(&b.name));
     for pair in plans.windows(2) {
         if let [a, b] = pair
@@ -55,12 +55,18 @@ pub(super) fn build(
     }
     let mut buffers = Vec::new();
     for plan in plans {
-        buffers.push(buffer(plan, file, compression, meta)?);
+        buffers.push(buffer(plan, file, compression, &starts, meta)?);
     }
     Ok(buffers)
 }
 
-fn buffer(mut plan: Plan, file: &PageFile, compression: Compression, meta: &mut Metadata) -> Result<Buffer> {
+fn buffer(
+    mut plan: Plan,
+    file: &PageFile,
+    compression: Compression,
+    starts: &[u64],
+    meta: &mut Metadata,
+) -> Result<Buffer> {
     let label = Plan::label(&plan.name);
     let clock = clock(&plan, meta);
     plan.cpus.retain(|data| data.size > 0);
@@ -73,10 +79,12 @@ fn buffer(mut plan: Plan, file: &PageFile, compression: Compression, meta: &mut 
     let mut streams = Vec::new();
     if !plan.cpus.is_empty() {
         let Some(layout) = meta.layout else {
-            return Err(Error::format("the file does not describe its ring buffer pages (header_page is missing)"));
+            let at = plan.cpus.first().map_or(0, |data| data.offset);
+            let message = "the file does not describe its ring buffer pages, which begin here (header_page is missing)";
+            return Err(Error::format(message).at(at));
         };
         streams = match plan.compressed_until {
-            Some(end) => compressed(&plan, end, file, compression, layout, &mut meta.notes)?,
+            Some(end) => compressed(&plan, (end, starts), file, compression, layout, meta)?,
             None => raw(&plan, file, layout, &mut meta.notes),
         };
     }
@@ -144,18 +152,25 @@ fn raw(plan: &Plan, file: &PageFile, layout: PageLayout, notes: &mut Notes) -> V
 
 fn compressed(
     plan: &Plan,
-    end: u64,
+    (end, starts): (u64, &[u64]),
     file: &PageFile,
     compression: Compression,
     layout: PageLayout,
-    notes: &mut Notes,
+    meta: &mut Metadata,
 ) -> Result<Vec<Stream>> {
+    let limits = *meta.budget.limits();
     let mut all = Vec::new();
     for &CpuData { cpu, offset, size } in &plan.cpus {
-        let place = (offset, size, end);
-        all.push((cpu, CompressedPages::list(file.clone(), compression, layout, cpu, place, notes)?));
+        // What a CPU's list of chunks says of its own length is not believed beyond where the next CPU's begins: else
+        // many CPUs could claim the same chunks.
+        let next = starts.get(starts.partition_point(|&start| start <= offset)).copied().unwrap_or(u64::MAX);
+        let place = (offset, size, end.min(next));
+        all.push((
+            cpu,
+            CompressedPages::list(file.clone(), compression, layout, cpu, place, &limits, &mut meta.notes)?,
+        ));
     }
-    let layout = sub_buffer(plan, layout, all.iter().map(|(_, pages)| pages.unpacked_len()), notes);
+    let layout = sub_buffer(plan, layout, all.iter().map(|(_, pages)| pages.unpacked_len()), &mut meta.notes);
     let streams = all.into_iter().filter(|(_, pages)| pages.chunks() > 0);
     let stream = |(cpu, mut pages): (u32, CompressedPages)| {
         pages.set_layout(layout);
@@ -164,8 +179,9 @@ fn compressed(
     Ok(streams.map(stream).collect())
 }
 
-/// No byte belongs to two CPUs: of two that overlap, the one that starts later is dropped.
-fn refuse_overlaps(plans: &mut [Plan], notes: &mut Notes) {
+/// No byte belongs to two CPUs: of two that overlap, the one that starts later is dropped. Gives where the others start.
+fn refuse_overlaps(plans: &mut [Plan], notes: &mut Notes) -> Vec<u64> {
+    let mut starts = Vec::new();
     let mut all: Vec<&mut CpuData> = plans.iter_mut().flat_map(|plan| &mut plan.cpus).collect();
     all.sort_by_key(|data| data.offset);
     let mut end = 0;
@@ -176,6 +192,8 @@ fn refuse_overlaps(plans: &mut [Plan], notes: &mut Notes) {
             data.size = 0;
         } else {
             end = data.offset.saturating_add(data.size);
+            starts.push(data.offset);
         }
     }
+    starts
 }

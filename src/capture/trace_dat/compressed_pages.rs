@@ -1,9 +1,10 @@
 //! Compressed sub-buffers of one CPU of a version 7 file: `u32 count`, then chunks of `u32 packed size, u32 unpacked
 //! size, data`.
 
+use super::Notes;
 use super::compression::Compression;
-use super::{MAX_CHUNK, Notes};
 use crate::capture::bytes::Cursor;
+use crate::capture::limits::{Limit, Limits};
 use crate::capture::raw_pages::PageFile;
 use crate::capture::ring_buffer::{Origin, PageLayout, walk};
 use crate::capture::{Chunk, ChunkSource};
@@ -15,6 +16,19 @@ struct Entry {
     offset: u64,
     packed: u32,
     unpacked: u32,
+}
+
+/// Chunks up to this size may be packed as tightly as they like: sub-buffers that are nearly empty shrink to nothing.
+const SMALL: u32 = 1 << 20;
+
+/// Which limit a chunk goes beyond, and where that is.
+fn too_large(packed: u32, unpacked: u32, limits: &Limits) -> Option<(Limit, u64)> {
+    let most = limits.get(Limit::Chunk);
+    if u64::from(unpacked) > most {
+        return Some((Limit::Chunk, most));
+    }
+    let most = u64::from(packed).saturating_mul(limits.get(Limit::Ratio));
+    (unpacked > SMALL && u64::from(unpacked) > most).then_some((Limit::Ratio, most))
 }
 
 /// The chunks of one CPU.
@@ -35,6 +49,7 @@ impl CompressedPages {
         layout: PageLayout,
         cpu: u32,
         (offset, stated, end): (u64, u64, u64),
+        limits: &Limits,
         notes: &mut Notes,
     ) -> Result<Self> {
         let end = end.min(file.source.len());
@@ -67,10 +82,11 @@ impl CompressedPages {
                     ));
                     break;
                 }
-                if unpacked > MAX_CHUNK {
+                if let Some((limit, most)) = too_large(packed, unpacked, limits) {
                     notes.damaged(format!(
-                        "CPU {cpu}: chunk {number} at byte {at:#x} claims {unpacked} bytes, more than the limit of \
-                         {MAX_CHUNK}; skipped"
+                        "CPU {cpu}: chunk {number} at byte {at:#x} has {packed} bytes and claims {unpacked}, more than \
+                         the limit of {most} (--limit {}=VALUE); skipped",
+                        limit.name()
                     ));
                 } else {
                     entries.push(Entry { offset: data, packed, unpacked });

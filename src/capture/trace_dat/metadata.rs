@@ -2,15 +2,18 @@
 
 use super::compression::Compression;
 use super::section::Section;
-use super::{MAX_FORMAT, MAX_HEADER_TEXT, MAX_TEXT, Notes};
+use super::{MAX_HEADER_TEXT, Notes};
+use crate::capture::archive::Budget;
 use crate::capture::event_format::{EventFormat, FormatTable};
+use crate::capture::limits::Limit;
 use crate::capture::ring_buffer::PageLayout;
 use crate::capture::source::{ReadAt, Reader};
+use std::sync::Arc;
+
 use crate::capture::{CaptureInfo, Endian};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What has been read of a file so far.
-#[derive(Default)]
 pub(super) struct Metadata {
     pub(super) info: CaptureInfo,
     pub(super) formats: FormatTable,
@@ -22,6 +25,8 @@ pub(super) struct Metadata {
     /// CPUs that recorded something, with their buffers, in the order of CPUSTAT.
     pub(super) used_cpus: Vec<(String, u32)>,
     pub(super) notes: Notes,
+    /// How much may be unpacked, and all other limits.
+    pub(super) budget: Arc<Budget>,
     /// Where the kernel symbols are.
     pub(super) kallsyms: Option<KallsymsPlace>,
 }
@@ -37,20 +42,43 @@ pub(super) enum KallsymsPlace {
 
 impl KallsymsPlace {
     /// Reads the text.
-    pub(super) fn read(self, source: &dyn ReadAt, compression: Compression, endian: Endian) -> Result<Vec<u8>> {
+    pub(super) fn read(
+        self,
+        source: &dyn ReadAt,
+        compression: Compression,
+        endian: Endian,
+        budget: &Budget,
+    ) -> Result<Vec<u8>> {
+        let limits = budget.limits();
         match self {
             Self::Bytes(start, len) => {
-                Reader::new(source, start, start.saturating_add(len), endian).take(len, MAX_TEXT, "kallsyms")
+                let mut reader = Reader::new(source, start, start.saturating_add(len), endian);
+                reader.take_limited(len, limits, Limit::Section, "kallsyms")
             }
-            Self::Section(section) => section.with_reader(source, compression, endian, |reader| {
+            Self::Section(section) => section.with_reader(source, compression, endian, budget, |reader| {
                 let size = u64::from(reader.u32("the size of kallsyms")?);
-                reader.take(size, MAX_TEXT, "kallsyms")
+                reader.take_limited(size, limits, Limit::Section, "kallsyms")
             }),
         }
     }
 }
 
 impl Metadata {
+    /// Nothing yet.
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self {
+            info: CaptureInfo::default(),
+            formats: FormatTable::new(),
+            layout: None,
+            trace_clock: None,
+            recorder: None,
+            used_cpus: Vec::new(),
+            notes: Notes::default(),
+            budget,
+            kallsyms: None,
+        }
+    }
+
     /// `header_page` and `header_event`.
     pub(super) fn header_info(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         reader.expect(b"header_page\0", "the mark")?;
@@ -86,18 +114,23 @@ impl Metadata {
     }
 
     fn events(&mut self, reader: &mut Reader<'_>, system: &str, count: u32) -> Result<()> {
+        let limits = *self.budget.limits();
         // Every turn reads at least 8 bytes or fails: `count` needs no check of its own.
         for number in 0..count {
             let at = reader.position();
             let size = reader.u64("the size of a format")?;
-            if size > MAX_FORMAT {
+            let most = limits.get(Limit::Format);
+            if size > most {
                 reader.skip(size, "a format")?;
-                self.notes.warn(format!("format {number} of {system} at byte {at:#x} has {size} bytes, skipped"));
+                self.notes.damaged(format!(
+                    "format {number} of {system} at byte {at:#x} has {size} bytes, more than the limit of {most} \
+                     (--limit format=VALUE); skipped, its events have no names"
+                ));
                 continue;
             }
-            let text = reader.take(size, MAX_FORMAT, "a format")?;
+            let text = reader.take(size, most, "a format")?;
             let text = String::from_utf8_lossy(&text);
-            match EventFormat::parse(system, &text) {
+            match EventFormat::parse_within(system, &text, &limits) {
                 Ok(format) => {
                     if let Err(format) = self.formats.add(format) {
                         let EventFormat { id, name, .. } = format;
@@ -130,7 +163,7 @@ impl Metadata {
     /// `printk_formats`: lines of `0xADDRESS : "text"`.
     pub(super) fn printk_formats(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let size = u64::from(reader.u32("the size of printk_formats")?);
-        let text = reader.take(size, MAX_TEXT, "printk_formats")?;
+        let text = reader.take_limited(size, self.budget.limits(), Limit::Section, "printk_formats")?;
         self.info.printk_formats = printk_formats(&String::from_utf8_lossy(&text));
         Ok(())
     }
@@ -138,7 +171,7 @@ impl Metadata {
     /// `saved_cmdlines`: lines of `PID COMM`.
     pub(super) fn cmdlines(&mut self, reader: &mut Reader<'_>) -> Result<()> {
         let size = reader.u64("the size of saved_cmdlines")?;
-        let text = reader.take(size, MAX_TEXT, "saved_cmdlines")?;
+        let text = reader.take_limited(size, self.budget.limits(), Limit::Section, "saved_cmdlines")?;
         self.info.cmdlines = cmdlines(&String::from_utf8_lossy(&text));
         Ok(())
     }

@@ -19,12 +19,14 @@ mod version7;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::archive::Budget;
 use super::kallsyms::Kallsyms;
+use super::limits::Limits;
 use super::raw_pages::PageFile;
 use super::ring_buffer::EventIds;
 use super::source::{ReadAt, Reader};
 use super::{Capture, Clock, Endian};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use buffers::Plan;
 use compression::Compression;
 use metadata::Metadata;
@@ -34,20 +36,16 @@ const MAGIC: &[u8] = b"\x17\x08\x44tracing";
 
 /// Largest header_page and header_event.
 const MAX_HEADER_TEXT: u64 = 64 << 10;
-/// Largest `format` file.
-const MAX_FORMAT: u64 = 1 << 20;
-/// Largest kallsyms, printk_formats, saved_cmdlines; tens of MiB are real.
-const MAX_TEXT: u64 = 256 << 20;
-/// Largest metadata section after decompression.
-const MAX_SECTION: u32 = 256 << 20;
-/// Largest chunk of sub-buffers after decompression.
-const MAX_CHUNK: u32 = 64 << 20;
-/// Most CPUs of a machine.
-const MAX_CPUS: u32 = 65_536;
 
 /// Whether a file that starts with `bytes` (10 or more) is a trace.dat.
 pub fn is_trace_dat(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
+}
+
+/// Whether most of the first bytes are those of a trace.dat, but not all.
+pub(super) fn is_nearly_trace_dat(bytes: &[u8]) -> bool {
+    let same = bytes.iter().zip(MAGIC).filter(|(a, b)| a == b).count();
+    bytes.len() >= MAGIC.len() && (MAGIC.len() / 2 + 1..MAGIC.len()).contains(&same)
 }
 
 /// Opens a trace.dat of version 6 or 7. `path` is for messages; all bytes come from `source`.
@@ -55,8 +53,8 @@ pub fn is_trace_dat(bytes: &[u8]) -> bool {
 /// # Errors
 /// `Format` where the file header or what describes the events is damaged, `Unsupported` for other versions, latency
 /// text and unknown compression, `Io` where reading fails.
-pub fn open(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
-    read(path, source).map_err(|error| error.in_file(path))
+pub fn open(path: &Path, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture> {
+    read(path, source, limits).map_err(|error| error.damaged_as(Code::DamagedTraceDat).in_file(path))
 }
 
 /// What every version starts with.
@@ -98,10 +96,10 @@ struct Layouts {
     compression: Compression,
 }
 
-fn read(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
+fn read(path: &Path, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture> {
     let mut reader = Reader::new(&*source, 0, u64::MAX, Endian::Little);
     let header = FileHeader::read(&mut reader)?;
-    let mut meta = Metadata::default();
+    let mut meta = Metadata::new(Budget::within(source.len(), limits));
     let Layouts { plans, compression } = match header.version {
         6 => version6::read(&mut reader, &header, &*source, &mut meta)?,
         _ => version7::read(&mut reader, &header, &*source, &mut meta)?,
@@ -112,9 +110,9 @@ fn read(path: &Path, source: Arc<dyn ReadAt>) -> Result<Capture> {
     let file = PageFile { source: Arc::clone(&source), path: Arc::from(path), ids: Arc::new(EventIds::new(&formats)) };
     let buffers = buffers::build(plans, &file, compression, &mut meta)?;
     warn_of_split(&buffers, &mut meta);
-    let Metadata { mut info, notes, kallsyms, .. } = meta;
-    info.kallsyms =
-        kallsyms.map(|place| Arc::new(Kallsyms::lazy(move || place.read(&*source, compression, header.endian))));
+    let Metadata { mut info, notes, kallsyms, budget, .. } = meta;
+    info.kallsyms = kallsyms
+        .map(|place| Arc::new(Kallsyms::lazy(move || place.read(&*source, compression, header.endian, &budget))));
     notes.store(&mut info);
     Ok(Capture { path: path.to_path_buf(), endian: header.endian, info, formats, buffers })
 }

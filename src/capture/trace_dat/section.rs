@@ -1,10 +1,12 @@
 //! Sections of a version 7 file: a header of 16 bytes, then bytes that may be compressed.
 
+use super::Notes;
 use super::compression::Compression;
-use super::{MAX_SECTION, Notes};
 use crate::capture::Endian;
+use crate::capture::archive::Budget;
+use crate::capture::limits::Limit;
 use crate::capture::source::{ReadAt, Reader};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// Bytes of a section header.
 const HEADER: u64 = 16;
@@ -53,6 +55,7 @@ impl Section {
         source: &dyn ReadAt,
         compression: Compression,
         endian: Endian,
+        budget: &Budget,
         parse: impl FnOnce(&mut Reader<'_>) -> Result<T>,
     ) -> Result<T> {
         let unknown = if self.id == 0 { source.len() } else { self.start() };
@@ -62,10 +65,10 @@ impl Section {
         }
         let packed = reader.u32("the section's compressed size")?;
         let unpacked = reader.u32("the section's unpacked size")?;
-        if unpacked > MAX_SECTION {
-            let message = format!("section of {unpacked} bytes, more than the limit of {MAX_SECTION}");
-            return Err(Error::new(ErrorKind::Limit, message).at(self.header));
-        }
+        let limits = budget.limits();
+        limits.check(Limit::Section, unpacked.into(), "bytes of a section").map_err(|error| error.at(self.header))?;
+        // Several may be unpacked, one may be named several times.
+        budget.charge(unpacked.into()).map_err(|error| error.at(self.header))?;
         let packed = reader.take(u64::from(packed), u64::from(u32::MAX), "a compressed section")?;
         let mut bytes = Vec::new();
         compression.unpack(&packed, unpacked as usize, &mut bytes).map_err(|error| error.at(self.start()))?;

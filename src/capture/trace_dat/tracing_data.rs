@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::compression::Compression;
 use super::metadata::{KallsymsPlace, Metadata};
 use super::{MAGIC, Notes};
+use crate::capture::archive::Budget;
 use crate::capture::event_format::FormatTable;
 use crate::capture::kallsyms::Kallsyms;
 use crate::capture::source::{ReadAt, Reader};
@@ -20,6 +21,7 @@ pub(in crate::capture) fn read(
     (start, end): (u64, u64),
     info: &mut CaptureInfo,
     notes: &mut Notes,
+    budget: &Arc<Budget>,
 ) -> Result<FormatTable> {
     let mut reader = Reader::new(&**source, start, end, Endian::Little);
     reader.expect(MAGIC, "the mark of tracing data")?;
@@ -48,7 +50,7 @@ pub(in crate::capture) fn read(
         let size = reader.u64(what)?;
         reader.skip(size, what)?;
     }
-    let mut meta = Metadata { notes: std::mem::take(notes), ..Metadata::default() };
+    let mut meta = Metadata { notes: std::mem::take(notes), ..Metadata::new(Arc::clone(budget)) };
     let formats = meta.ftrace_events(&mut reader).and_then(|()| meta.event_formats(&mut reader));
     let rest = formats.as_ref().is_ok_and(|()| true).then(|| {
         meta.kallsyms(&mut reader)?;
@@ -65,10 +67,10 @@ pub(in crate::capture) fn read(
     info.printk_formats = std::mem::take(&mut meta.info.printk_formats);
     info.cmdlines = std::mem::take(&mut meta.info.cmdlines);
     if let Some(KallsymsPlace::Bytes(..)) = meta.kallsyms {
-        let source = Arc::clone(source);
+        let (source, budget) = (Arc::clone(source), Arc::clone(budget));
         let place = meta.kallsyms;
-        info.kallsyms =
-            place.map(|place| Arc::new(Kallsyms::lazy(move || place.read(&*source, Compression::None, endian))));
+        info.kallsyms = place
+            .map(|place| Arc::new(Kallsyms::lazy(move || place.read(&*source, Compression::None, endian, &budget))));
     }
     Ok(meta.formats)
 }

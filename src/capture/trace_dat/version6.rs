@@ -1,12 +1,15 @@
 //! Version 6: one forward stream, then the data of the top buffer, then that of instances.
 
 use super::buffers::{CpuData, Plan};
+use std::cell::Cell;
+
 use super::compression::Compression;
 use super::metadata::Metadata;
 use super::options::{OptionReader, RawOption, active_clock, id};
-use super::{FileHeader, Layouts, MAX_CPUS, MAX_SECTION};
+use super::{FileHeader, Layouts};
 use crate::capture::Endian;
 use crate::capture::bytes::Cursor;
+use crate::capture::limits::{Limit, Limits};
 use crate::capture::ring_buffer::PageLayout;
 use crate::capture::source::{ReadAt, Reader};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +38,7 @@ pub(super) fn read(
     let mut mark = reader.take(10, 10, "the mark of options or data")?;
     let mut instances = Vec::new();
     if mark == b"options  \0" {
-        let options = options(reader)?;
+        let options = options(reader, meta.budget.limits())?;
         instances = read_options(&options, header.endian, meta)?;
         mark = reader.take(10, 10, "the mark of data")?;
     }
@@ -47,7 +50,9 @@ pub(super) fn read(
         cpus: Vec::new(),
         compressed_until: None,
     }];
-    let table = Table { source, header, has_clock: meta.trace_clock.is_some() };
+    let limits = *meta.budget.limits();
+    let entries = Cell::new(limits.get(Limit::Cpus).saturating_mul(4));
+    let table = Table { source, header, has_clock: meta.trace_clock.is_some(), limits, entries };
     match &mark[..] {
         b"flyrecord\0" => table.read(reader.position(), &[cpus, announced], &mut plans[0])?,
         b"latency  \0" => {
@@ -85,7 +90,7 @@ pub(super) fn read(
     Ok(Layouts { plans, compression: Compression::None })
 }
 
-fn options(reader: &mut Reader<'_>) -> Result<Vec<RawOption>> {
+fn options(reader: &mut Reader<'_>, limits: &Limits) -> Result<Vec<RawOption>> {
     let mut options = Vec::new();
     loop {
         let id = reader.u16("an option")?;
@@ -94,7 +99,7 @@ fn options(reader: &mut Reader<'_>) -> Result<Vec<RawOption>> {
         }
         let size = reader.u32("the size of an option")?;
         let offset = reader.position();
-        let payload = reader.take(u64::from(size), u64::from(MAX_SECTION), "an option")?;
+        let payload = reader.take_limited(u64::from(size), limits, Limit::Section, "an option")?;
         options.push(RawOption { id, payload, offset });
     }
 }
@@ -128,6 +133,9 @@ struct Table<'a> {
     header: &'a FileHeader,
     /// Whether a clock text stands behind each table.
     has_clock: bool,
+    limits: Limits,
+    /// How many entries of tables may still be read: several instances may claim one table.
+    entries: Cell<u64>,
 }
 
 impl Table<'_> {
@@ -144,7 +152,8 @@ impl Table<'_> {
                         (plan.cpus, plan.clock) = (cpus, clock);
                         return Ok(());
                     }
-                    fallback = fallback.or(Some((cpus, clock)));
+                    // A table of no CPUs can always be read: it explains nothing.
+                    fallback = fallback.or(Some((cpus, clock)).filter(|(cpus, _)| !cpus.is_empty()));
                 }
                 Err(error) => failure = failure.or(Some(error)),
             }
@@ -160,10 +169,12 @@ impl Table<'_> {
     }
 
     fn try_read(&self, at: u64, count: u32) -> Result<(Vec<CpuData>, Option<String>)> {
-        if count > MAX_CPUS {
-            let message = format!("{count} CPUs, more than the limit of {MAX_CPUS}");
-            return Err(Error::new(ErrorKind::Limit, message).at(at));
-        }
+        self.limits.check(Limit::Cpus, count.into(), "CPUs").map_err(|error| error.at(at))?;
+        let left = self.entries.get().checked_sub(count.into());
+        self.entries.set(left.ok_or_else(|| {
+            let most = self.limits.get(Limit::Cpus).saturating_mul(4);
+            Limit::Cpus.exceeded(format!("the tables of all buffers have more than {most} CPUs")).at(at)
+        })?);
         let mut reader = Reader::new(self.source, at, u64::MAX, self.header.endian);
         let mut cpus = Vec::new();
         for cpu in 0..count {

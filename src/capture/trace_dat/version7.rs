@@ -1,6 +1,7 @@
 //! Version 7: sections, found through a chain of options sections.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::buffers::{CpuData, Plan};
 use super::compression::Compression;
@@ -8,14 +9,13 @@ use super::metadata::{KallsymsPlace, Metadata};
 use super::options::{OptionReader, RawOption, id, text};
 use super::orphans::Finder;
 use super::section::{Section, scan};
-use super::{FileHeader, Layouts, MAX_CPUS, MAX_SECTION};
+use super::{FileHeader, Layouts};
 use crate::capture::Endian;
+use crate::capture::archive::Budget;
 use crate::capture::bytes::Cursor;
+use crate::capture::limits::Limit;
 use crate::capture::source::{ReadAt, Reader};
 use crate::error::{Error, ErrorKind, Result};
-
-/// Most options sections in a chain; real files have one per buffer and a few more.
-const MAX_CHAIN: usize = 4096;
 
 pub(super) fn read(
     reader: &mut Reader<'_>,
@@ -29,7 +29,7 @@ pub(super) fn read(
     reader.cstr(256, "the compression's version")?;
     let first = reader.u64("the offset of the options")?;
     let endian = header.endian;
-    let file = File { source, compression, endian };
+    let file = File { source, compression, endian, budget: Arc::clone(&meta.budget) };
 
     let (mut options, intact) = file.chain(first, meta)?;
     let mut sections: Vec<Section> = Vec::new();
@@ -42,6 +42,7 @@ pub(super) fn read(
     let mut plans = Vec::new();
     let mut texts = 0;
     let mut pointed_to = BTreeSet::new();
+    let mut read = BTreeSet::new();
     for option in &options.list {
         reader.read(option, endian, meta);
         match option.id {
@@ -57,6 +58,10 @@ pub(super) fn read(
             }
             id::HEADER_INFO..=id::CMDLINES => {
                 let offset = Cursor::new(&option.payload, option.offset, endian).u64("a section's offset");
+                // The same section read again says the same.
+                if offset.as_ref().is_ok_and(|at| !read.insert(*at)) {
+                    continue;
+                }
                 match offset.and_then(|at| Section::read(source, at, endian)) {
                     Ok(section) if section.id == option.id => file.metadata(&section, meta)?,
                     Ok(section) => meta.notes.damaged(format!(
@@ -76,10 +81,13 @@ pub(super) fn read(
         file.metadata(section, meta)?;
     }
     let finder = Finder { source, endian, page_size: header.page_size };
+    let mut names = Names::new(&plans, meta);
     for section in sections.iter().filter(|section| section.id == id::BUFFER && !pointed_to.contains(&section.header)) {
         // Of several instances, which one this is was in the option that is gone.
-        let name = next_name(&plans, meta);
-        plans.extend(finder.plan(section, name, meta));
+        if let Some(plan) = finder.plan(section, names.free.clone(), meta) {
+            names.take();
+            plans.push(plan);
+        }
     }
     if plans.is_empty() && texts > 0 {
         let message = "the file holds the text of a latency tracer instead of events";
@@ -91,13 +99,41 @@ pub(super) fn read(
     Ok(Layouts { plans, compression })
 }
 
-/// The top buffer, unless it is known, then instances in the order in which the recorder counted their events.
-fn next_name(plans: &[Plan], meta: &Metadata) -> String {
-    let taken = |name: &str| plans.iter().any(|plan| plan.name == name);
-    let counted = meta.used_cpus.iter().map(|(name, _)| name.clone());
-    let numbered = (1..).map(|n| format!("recovered {n}"));
-    let mut names = std::iter::once(String::new()).chain(counted).chain(numbered);
-    names.find(|name| !taken(name)).unwrap_or_default()
+/// Names for buffers whose own are gone: the top buffer's, unless it is known, then those of instances in the order in
+/// which the recorder counted their events.
+struct Names {
+    taken: BTreeSet<String>,
+    counted: std::vec::IntoIter<String>,
+    number: u64,
+    /// The next one.
+    free: String,
+}
+
+impl Names {
+    fn new(plans: &[Plan], meta: &Metadata) -> Self {
+        let counted: Vec<String> = meta.used_cpus.iter().map(|(name, _)| name.clone()).collect();
+        let taken = plans.iter().map(|plan| plan.name.clone()).collect();
+        let mut names = Self { taken, counted: counted.into_iter(), number: 0, free: String::new() };
+        if names.taken.contains("") {
+            names.take();
+        }
+        names
+    }
+
+    /// Goes on to the name behind `free`.
+    fn take(&mut self) {
+        self.taken.insert(std::mem::take(&mut self.free));
+        loop {
+            let next = self.counted.next().unwrap_or_else(|| {
+                self.number += 1;
+                format!("recovered {}", self.number)
+            });
+            if !self.taken.contains(&next) {
+                self.free = next;
+                return;
+            }
+        }
+    }
 }
 
 /// All options of a file, and the sections they came from.
@@ -111,6 +147,7 @@ struct File<'a> {
     source: &'a dyn ReadAt,
     compression: Compression,
     endian: Endian,
+    budget: Arc<Budget>,
 }
 
 impl File<'_> {
@@ -123,10 +160,12 @@ impl File<'_> {
             return Ok((options, false));
         }
         while at != 0 {
-            if !options.visited.insert(at) || options.visited.len() > MAX_CHAIN {
+            if !options.visited.insert(at) {
                 meta.notes.damaged(format!("the chain of options sections runs in a circle at byte {at:#x}"));
                 return Ok((options, false));
             }
+            let limits = self.budget.limits();
+            limits.check(Limit::Options, options.visited.len() as u64, "options sections").map_err(|e| e.at(at))?;
             match self.options_section(at, &mut options.list) {
                 Ok(next) => at = next,
                 Err(error) if error.kind() == ErrorKind::Io => return Err(error),
@@ -156,7 +195,8 @@ impl File<'_> {
         if section.id != id::DONE {
             return Err(Error::format(format!("section {} where options were expected", section.id)).at(at));
         }
-        section.with_reader(self.source, self.compression, self.endian, |reader| {
+        let limits = self.budget.limits();
+        section.with_reader(self.source, self.compression, self.endian, &self.budget, |reader| {
             loop {
                 let id = reader.u16("an option")?;
                 let size = reader.u32("the size of an option")?;
@@ -164,7 +204,7 @@ impl File<'_> {
                     return reader.u64("the offset of the next options");
                 }
                 let offset = reader.position();
-                let payload = reader.take(u64::from(size), u64::from(MAX_SECTION), "an option")?;
+                let payload = reader.take_limited(u64::from(size), limits, Limit::Section, "an option")?;
                 list.push(RawOption { id, payload, offset });
             }
         })
@@ -185,7 +225,7 @@ impl File<'_> {
             id::CMDLINES => meta.cmdlines(reader),
             _ => Ok(()),
         };
-        let result = section.with_reader(self.source, self.compression, self.endian, parse);
+        let result = section.with_reader(self.source, self.compression, self.endian, &self.budget, parse);
         match result {
             Err(error) if error.kind() == ErrorKind::Io || section.id == id::HEADER_INFO => Err(error),
             Err(error) => {
@@ -242,9 +282,8 @@ impl File<'_> {
         for _ in 0..count {
             let at = cursor.offset();
             let cpu = cursor.u32("a CPU's number")?;
-            if cpu >= MAX_CPUS {
-                return Err(Error::format(format!("CPU {cpu}, more than the limit of {MAX_CPUS}")).at(at));
-            }
+            let limits = self.budget.limits();
+            limits.check(Limit::Cpus, u64::from(cpu) + 1, "CPUs").map_err(|error| error.at(at))?;
             let (offset, size) = (cursor.u64("a CPU's offset")?, cursor.u64("a CPU's size")?);
             cpus.push(CpuData { cpu, offset, size });
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{cpu_directories, find};
 use crate::capture::Endian;
+use crate::capture::limits::Limits;
 use crate::capture::ring_buffer::PageLayout;
 use crate::capture::source::ReadAt;
 use crate::capture::trace_dat::notes::Notes;
@@ -27,9 +28,9 @@ pub(super) struct CpuPages {
 }
 
 /// `per_cpu/cpuN/trace_pipe_raw` of a buffer's directory.
-pub(super) fn files(tree: &dyn Tree, directory: &Path) -> Result<Vec<(u32, PathBuf)>> {
+pub(super) fn files(tree: &dyn Tree, directory: &Path, limits: &Limits) -> Result<Vec<(u32, PathBuf)>> {
     let mut files = Vec::new();
-    for (cpu, path) in cpu_directories(tree, directory)? {
+    for (cpu, path) in cpu_directories(tree, directory, limits)? {
         if let Some(entry) = find(&tree.list(&path)?, &["trace_pipe_raw"]) {
             files.push((cpu, path.join(&entry.name)));
         }

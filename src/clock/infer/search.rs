@@ -7,7 +7,7 @@
 //! ever shorter gaps. No right distance can be dropped. What is left is swept exactly.
 
 use crate::clock::infer::events::Events;
-use crate::clock::infer::{OffsetRange, Undecided, VcpuSample};
+use crate::clock::infer::{Effort, OffsetRange, Undecided, VcpuSample};
 use crate::clock::scaling::Scaling;
 use crate::time::{HostTsc, TscOffset};
 
@@ -17,8 +17,11 @@ const FINE: i64 = 1 << 15;
 const MAX_PLACES: usize = 48;
 /// Intervals on one level.
 const MAX_INTERVALS: usize = 1 << 22;
-/// Gaps looked at in all.
+/// Intervals and gaps looked at in all.
 const MAX_LOOKS: u64 = 1 << 27;
+/// The same of a sample without anything in it, and what each event and gap adds: however small a capture is, it may be
+/// made up so that nothing can be excluded.
+const LOOKS: (u64, u64) = (1 << 19, 1 << 9);
 /// Offsets that explain everything but lie further apart than this are several, in cycles.
 const UNIQUE: i64 = 1 << 24;
 
@@ -30,6 +33,8 @@ pub(super) struct Problem {
     from: i64,
     to: i64,
     events: usize,
+    /// Intervals and gaps to be looked at, at most.
+    looks: u64,
 }
 
 struct Vcpu {
@@ -107,7 +112,10 @@ impl Problem {
             vcpus.push(Vcpu { events, gaps, known, classes });
         }
         let events = vcpus.iter().map(|vcpu| vcpu.events.times().len()).sum();
-        (!vcpus.is_empty()).then_some(Self { vcpus, origin: guest_origin.wrapping_sub(host_origin), from, to, events })
+        let gaps: usize = vcpus.iter().map(|vcpu| vcpu.gaps.len()).sum();
+        let looks = MAX_LOOKS.min(LOOKS.0.saturating_add(LOOKS.1.saturating_mul((events + gaps) as u64)));
+        let origin = guest_origin.wrapping_sub(host_origin);
+        (!vcpus.is_empty()).then_some(Self { vcpus, origin, from, to, events, looks })
     }
 
     /// The offsets that belong to distances `from..=to`.
@@ -117,15 +125,19 @@ impl Problem {
     }
 
     /// Without violations if that can be, for it is the quickest to search and a proof; else with some.
-    pub(super) fn solve(&self) -> Result<Found, Undecided> {
-        match self.solve_with(0) {
-            Err(Undecided::NothingFits) => self.solve_with(self.events / 200 + 1),
+    pub(super) fn solve(&self, effort: &Effort) -> Result<Found, Undecided> {
+        match self.solve_with(0, effort) {
+            Err(Undecided::NothingFits) => self.solve_with(self.events / 200 + 1, effort),
             result => result,
         }
     }
 
-    fn solve_with(&self, allowed: usize) -> Result<Found, Undecided> {
-        let places = self.narrow(allowed)?;
+    fn solve_with(&self, allowed: usize, effort: &Effort) -> Result<Found, Undecided> {
+        let mut looks = 0;
+        let most = self.looks.min(effort.left());
+        let places = self.narrow(allowed, most, &mut looks);
+        effort.spend(looks);
+        let places = places?;
         let swept: Vec<Swept> = places.iter().map(|&(from, to)| self.sweep(from, to)).collect();
         let least = swept.iter().map(|s| s.violations).min().ok_or(Undecided::NothingFits)?;
         if least > allowed {
@@ -146,7 +158,7 @@ impl Problem {
     }
 
     /// The stretches of distances that are left, in order.
-    fn narrow(&self, allowed: usize) -> Result<Vec<(i64, i64)>, Undecided> {
+    fn narrow(&self, allowed: usize, most: u64, looks: &mut u64) -> Result<Vec<(i64, i64)>, Undecided> {
         let classes = self.vcpus.iter().map(|vcpu| vcpu.classes.len()).max().unwrap_or(0);
         if classes == 0 {
             return Err(Undecided::TooVague);
@@ -157,12 +169,11 @@ impl Problem {
         // A quarter of the longest gap.
         let mut width = 1_i64 << classes.saturating_sub(3).max(6);
         let span = self.to - self.from;
-        if span / width >= MAX_INTERVALS as i64 {
+        if span / width >= MAX_INTERVALS as i64 || (span / width).unsigned_abs() > most {
             return Err(Undecided::TooVague);
         }
-        let mut looks = 0;
         let mut left: Vec<i64> = (0..=span / width).map(|i| self.from + i * width).collect();
-        left.retain(|&at| self.may_hold(at, width, allowed, &mut looks));
+        left.retain(|&at| self.may_hold(at, width, allowed, most, looks));
         loop {
             let places = join(&left, width);
             if places.is_empty() {
@@ -171,17 +182,18 @@ impl Problem {
             if width <= FINE && places.len() <= MAX_PLACES {
                 return Ok(places);
             }
-            if width <= 64 || left.len() > MAX_INTERVALS / 2 || looks > MAX_LOOKS {
+            if width <= 64 || left.len() > MAX_INTERVALS / 2 || *looks > most {
                 return Err(Undecided::TooVague);
             }
             width /= 2;
             left = left.iter().flat_map(|&at| [at, at + width]).collect();
-            left.retain(|&at| self.may_hold(at, width, allowed, &mut looks));
+            left.retain(|&at| self.may_hold(at, width, allowed, most, looks));
         }
     }
 
     /// Whether a distance in `at..at + width` may violate no more than `allowed`, with half of the events in the known time.
-    fn may_hold(&self, at: i64, width: i64, allowed: usize, looks: &mut u64) -> bool {
+    fn may_hold(&self, at: i64, width: i64, allowed: usize, most: u64, looks: &mut u64) -> bool {
+        *looks += 1;
         // Where nothing is known there is no violation, but no proof either.
         let known = |vcpu: &Vcpu| vcpu.events.count(vcpu.known.0 - at - (width - 1), vcpu.known.1 - at);
         if self.vcpus.iter().map(known).sum::<usize>() * 2 < self.events {
@@ -207,7 +219,7 @@ impl Problem {
                     }
                 }
             }
-            if *looks > MAX_LOOKS {
+            if *looks > most {
                 break;
             }
         }

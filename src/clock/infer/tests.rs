@@ -57,7 +57,7 @@ fn vcpus_that_share_no_offset_are_inferred_apart() {
     let (one, two) = (stamps(&host, -100), stamps(&host, -777));
     let sample = [&one, &two].map(|stamps| VcpuSample { stamps, windows: &windows });
     let found: Vec<TscOffset> =
-        infer_vm(&sample, Scaling::NONE).into_iter().map(|found| found.unwrap().estimate).collect();
+        infer_vm(&sample, Scaling::NONE, &Effort::default()).into_iter().map(|found| found.unwrap().estimate).collect();
     assert_eq!(found, [off(-100), off(-777)]);
 }
 

@@ -63,7 +63,7 @@ fn windows_become_nanoseconds_and_the_constant_is_found() {
         [1601_u64, 1609, 1641, 1650, 1729, 1993, 2012, 2099].map(|host| RawStamp::new(mapping(host) - 700)).to_vec();
     let sample = VcpuSample { stamps: &stamps, windows: &windows };
     let (constant, inference) =
-        infer_constant(&[ClockSample { sample, updates: &updates, history: &history }]).unwrap();
+        infer_constant(&[ClockSample { sample, updates: &updates, history: &history }], &Effort::default()).unwrap();
     // One cycle behind an entry and before an exit each: two nanoseconds either way, and the odd one that no cycle shows.
     assert_eq!(inference.ranges.len(), 1);
     assert_eq!((constant, inference.hull.width()), (700, 6));

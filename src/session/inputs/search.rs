@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::left_out::LeftOut;
 use super::{Named, nothing_found};
 use crate::capture::archive::{self, Budget, Packing, Unpacked};
+use crate::capture::limits::{Limit, Limits};
 use crate::capture::source::{FileSource, ReadAt};
 use crate::capture::tree::{Directory, EntryKind, Tree, head};
 use crate::capture::{self, Capture, Content, content, perfetto, text, tracefs};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::session::facts::{Facts, MAX_FACT_FILE};
 use crate::session::manifest::{FILE_NAME, FileRole, Manifest};
@@ -19,14 +20,15 @@ use crate::session::request::Request;
 
 /// Deep enough for a copied debugfs tree beside the captures.
 const MAX_DEPTH: usize = 6;
-/// Archives inside archives inside archives are nobody's capture.
-const MAX_NESTED: usize = 3;
 /// Bytes that tell what a file is.
 const HEAD: u64 = 8 << 10;
 /// Largest manifest.
 const MAX_MANIFEST: u64 = 1 << 20;
 /// Files that say nothing are listed up to this number.
 const MAX_SILENT: usize = 1000;
+
+/// What captures are called: a file of such a name that is none was to be one.
+const CAPTURES: [&str; 4] = ["dat", "data", "pftrace", "perfetto-trace"];
 
 /// A capture and how it came to be found.
 pub(super) struct Found {
@@ -48,6 +50,7 @@ pub(super) struct Search<'a> {
     met: BTreeSet<PathBuf>,
     /// What flags name is not found a second time.
     flagged: BTreeSet<PathBuf>,
+    limits: Limits,
     /// Shared by all archives, where the user set a limit.
     budget: Option<Arc<Budget>>,
 }
@@ -97,7 +100,8 @@ impl<'a> Search<'a> {
             manifest: None,
             met: BTreeSet::new(),
             flagged: flags.filter_map(|path| fs::canonicalize(path).ok()).collect(),
-            budget: request.max_unpacked.map(Budget::new),
+            limits: request.limits,
+            budget: (request.limits.get(Limit::Unpacked) > 0).then(|| Budget::within(0, &request.limits)),
         }
     }
 
@@ -122,11 +126,13 @@ impl<'a> Search<'a> {
     /// Reads an open file of which nobody said what it is.
     pub(super) fn source(&mut self, path: &Path, source: Arc<dyn ReadAt>) -> Result<()> {
         let Content::Packed(packing) = content(&head(path, &*source, HEAD)?) else {
-            return self.push(capture::open_source(path, source)?, Named::Found, 0);
+            return self.push(capture::open_source_within(path, source, &self.limits)?, Named::Found, 0);
         };
         let budget = self.budget_for(source.len());
         match self.unpack(path, source, packing, &budget)? {
-            Unpacked::File(source) => self.push(capture::open_source(path, source)?, Named::Found, 0),
+            Unpacked::File(source) => {
+                self.push(capture::open_source_within(path, source, &self.limits)?, Named::Found, 0)
+            }
             Unpacked::Tree(tree, notes) => {
                 self.notes(path, notes);
                 self.root(path, &tree, 1, Some(budget))
@@ -197,8 +203,7 @@ impl<'a> Search<'a> {
         }
         let bytes = head(&shown, &*source, MAX_MANIFEST)?;
         let text = std::str::from_utf8(&bytes).map_err(|e| {
-            let message = format!("is no UTF-8 text at byte {:#x}", e.valid_up_to());
-            Error::format(message).in_file(&shown)
+            Error::format("is no UTF-8 text").coded(Code::DamagedManifest).at(e.valid_up_to() as u64).in_file(&shown)
         })?;
         self.manifests.push(Manifest::parse(&shown, text)?);
         Ok(Some(self.manifests.len() - 1))
@@ -268,7 +273,9 @@ impl<'a> Search<'a> {
         let shown = place.shown();
         let first = head(&shown, &*source, HEAD)?;
         match content(&first) {
-            Content::TraceDat | Content::PerfData => self.take(capture::open_source(&shown, source)?, place),
+            Content::TraceDat | Content::PerfData => {
+                self.take(capture::open_source_within(&shown, source, &self.limits)?, place)
+            }
             Content::Perfetto => self.perfetto(place, source),
             Content::Packed(packing) => self.packed(place, source, packing, texts),
             Content::Text if is_sound_text(&first) => {
@@ -286,7 +293,7 @@ impl<'a> Search<'a> {
     /// A Perfetto trace: a recording, or what was made of one.
     fn perfetto(&mut self, place: &Place<'_>, source: Arc<dyn ReadAt>) -> Result<()> {
         let (shown, named) = (place.shown(), self.named_in_manifest(&place.from_root).is_some());
-        match capture::open_source(&shown, source) {
+        match capture::open_source_within(&shown, source, &self.limits) {
             Ok(capture) => match capture.info.perfetto.as_ref().and_then(|native| native.made_by.as_ref()) {
                 Some(tool) if !named => self.leave_out(LeftOut::capture(shown, format!("{tool} wrote it"))),
                 _ => self.take(capture, place)?,
@@ -314,8 +321,10 @@ impl<'a> Search<'a> {
         texts: &mut Vec<TextFile>,
     ) -> Result<()> {
         let shown = place.shown();
-        if place.nested >= MAX_NESTED {
-            self.leave_out(LeftOut::surprising(shown, "is packed more than three times"));
+        let most = self.limits.get(Limit::Nesting);
+        if place.nested as u64 >= most {
+            let why = format!("is packed more than {most} times (--limit nesting=VALUE)");
+            self.leave_out(LeftOut::surprising(shown, why));
             return Ok(());
         }
         let budget = place.budget.clone().unwrap_or_else(|| self.budget_for(source.len()));
@@ -350,7 +359,7 @@ impl<'a> Search<'a> {
     }
 
     fn budget_for(&self, size: u64) -> Arc<Budget> {
-        self.budget.clone().unwrap_or_else(|| Budget::for_archive(size))
+        self.budget.clone().unwrap_or_else(|| Budget::within(size, &self.limits))
     }
 
     fn tracefs(&mut self, place: &Place<'_>) -> Result<()> {
@@ -413,7 +422,15 @@ impl<'a> Search<'a> {
         }
         let why = capture::why_not(shown, first);
         let surprising = why.kind() == ErrorKind::Unsupported;
-        let left = if surprising {
+        let damaged = match why.code() {
+            Code::EmptyFile | Code::NotACapture => {
+                shown.extension().is_some_and(|extension| CAPTURES.iter().any(|known| extension == *known))
+            }
+            code => code == Code::DamagedTraceDat,
+        };
+        let left = if damaged {
+            LeftOut::damaged(shown, why.to_string())
+        } else if surprising {
             LeftOut::surprising(shown, why.to_string())
         } else {
             LeftOut::silently(shown, "no capture, and no text that says something about one")

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Code, Error, ErrorKind, Result};
+use crate::printable;
+use crate::session::Session;
 
 /// An output that is written beside its final place and renamed at the end.
-pub(super) enum Output {
+pub(crate) enum Output {
     Stdout(io::BufWriter<io::Stdout>),
     File {
         path: PathBuf,
@@ -24,10 +26,15 @@ pub(super) enum Output {
 
 impl Output {
     /// Opens `path`, or stdout for `-`.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
             return Ok(Self::Stdout(io::BufWriter::with_capacity(1 << 20, io::stdout())));
         }
+        Self::create_file(path)
+    }
+
+    /// Opens `path`, whatever it is called.
+    pub(crate) fn create_file(path: &Path) -> Result<Self> {
         let fail = |e| Error::io(path, "create the output", e);
         match std::fs::metadata(path) {
             Ok(meta) if meta.is_dir() => {
@@ -52,7 +59,7 @@ impl Output {
     }
 
     /// Writes bytes.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Self::Stdout(out) => out.write_all(bytes).map_err(|e| Error::io("stdout", "write", e)),
             Self::File { path, file } => file.write_all(bytes).map_err(|e| Error::io(&*path, "write", e)),
@@ -61,7 +68,7 @@ impl Output {
     }
 
     /// Makes the result appear under its name.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         match self {
             Self::Stdout(mut out) => out.flush().map_err(|e| Error::io("stdout", "write", e)),
             Self::Special { path, mut file } => file.flush().map_err(|e| Error::io(path, "write", e)),
@@ -74,22 +81,65 @@ impl Output {
     }
 }
 
+/// Refuses to write onto what was read.
+pub(crate) fn keep_inputs(session: &Session, output: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
+    let Some(written) = id(output) else { return Ok(()) };
+    // A member of an archive has the archive's path in front.
+    let read = session.inputs.iter().flat_map(|input| input.capture.path.ancestors());
+    let beside = session.left_out.iter().map(|left| left.path.as_path());
+    if read.chain(beside).any(|path| id(path) == Some(written)) {
+        return Err(Error::new(ErrorKind::Usage, "is an input, and would be overwritten")
+            .coded(Code::InputOverwritten)
+            .in_file(output)
+            .hint("name another file for the output"));
+    }
+    Ok(())
+}
+
 /// Writes a whole result at once.
-pub(super) fn write_all(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn write_all(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut output = Output::create(path)?;
     output.write(bytes)?;
     output.finish()
 }
 
 /// Prints a result to stdout.
-pub(super) fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     write_all(Path::new("-"), text.as_bytes())
 }
 
+/// What every document of JSON begins with; `docs/schemas/` has a file for each name.
+#[derive(Serialize)]
+pub(crate) struct Document<'a, T> {
+    schema: &'static str,
+    version: u32,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+impl<'a, T: Serialize> Document<'a, T> {
+    /// Version 1 of a schema: what is added later keeps the number, what changes or goes raises it.
+    pub(crate) fn new(schema: &'static str, body: &'a T) -> Self {
+        Self { schema, version: 1, body }
+    }
+}
+
 /// A result as JSON, with the line end that a text file has.
-pub(super) fn json(what: &str, value: &impl Serialize) -> Result<String> {
-    let mut text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write {what}: {e}")))?;
+pub(crate) fn json(schema: &'static str, body: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(&Document::new(schema, body)).map_err(|e| unwritable(schema, &e))?;
     text.push('\n');
-    Ok(text)
+    Ok(printable::json(text))
+}
+
+/// The same in one line.
+pub(crate) fn json_line(schema: &'static str, body: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string(&Document::new(schema, body)).map_err(|e| unwritable(schema, &e))?;
+    text.push('\n');
+    Ok(printable::json(text))
+}
+
+fn unwritable(schema: &str, error: &serde_json::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("cannot write {schema}: {error}"))
 }
