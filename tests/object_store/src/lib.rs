@@ -93,15 +93,23 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         // The server looks whether an object is there and then writes it; one after the other, that is atomic.
         let creating = Arc::new(tokio::sync::Mutex::new(()));
+        let root: Arc<Path> = root.into();
         let (told, bad) = (Arc::clone(&counts), Arc::clone(&faults));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let serve = async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (service, counts, faults, creating) =
-                    (service.clone(), Arc::clone(&told), Arc::clone(&bad), Arc::clone(&creating));
+                let (service, counts, faults) = (service.clone(), Arc::clone(&told), Arc::clone(&bad));
+                let (creating, root) = (Arc::clone(&creating), Arc::clone(&root));
                 let answer = service_fn(move |request| {
                     let faults = *faults.lock().expect("no panic");
-                    answer(service.clone(), request, faults, Arc::clone(&counts), Arc::clone(&creating))
+                    answer(
+                        service.clone(),
+                        request,
+                        faults,
+                        Arc::clone(&counts),
+                        Arc::clone(&creating),
+                        Arc::clone(&root),
+                    )
                 });
                 tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), answer));
             }
@@ -145,6 +153,7 @@ async fn answer(
     faults: Faults,
     counts: Arc<Counts>,
     creating: Arc<tokio::sync::Mutex<()>>,
+    root: Arc<Path>,
 ) -> Result<Response<Body>, io::Error> {
     tokio::time::sleep(faults.delay).await;
     let query = request.uri().query().unwrap_or_default().to_owned();
@@ -164,6 +173,13 @@ async fn answer(
     }
     if method == Method::DELETE && query.contains("uploadId") {
         counts.aborted.fetch_add(1, Ordering::Relaxed);
+    }
+    // To this server a prefix is a directory, at which it fails; to S3 there is no such object.
+    let is_object = request.uri().path().trim_matches('/').contains('/');
+    let reads = matches!(method, Method::GET | Method::HEAD);
+    if reads && is_object && root.join(request.uri().path().trim_matches('/')).is_dir() {
+        let body = Full::new(Bytes::from_static(b"<Error><Code>NoSuchKey</Code></Error>")).map_err(never).boxed();
+        return Ok(Response::builder().status(StatusCode::NOT_FOUND).body(body).expect("a response"));
     }
     let turn = if request.headers().contains_key("if-none-match") { Some(creating.lock().await) } else { None };
     let answered = Service::call(&service, request).await.map_err(|error| io::Error::other(format!("{error:?}")))?;

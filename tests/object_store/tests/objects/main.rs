@@ -111,22 +111,22 @@ fn only_what_is_needed_is_fetched() {
     let counts = &place.server.counts;
     let (looked, requests) = (Counts::of(&counts.sent), Counts::of(&counts.requests));
     println!("captures: {bytes} bytes; --dry-run fetched {looked} in {requests} requests");
-    assert!(looked < bytes / 4, "{looked} of {bytes}");
+    assert!(looked < bytes / 20, "{looked} of {bytes}");
     let done = place.run(&["batch", &place.text("captures/fleet"), "--out", &place.text("local")]);
     assert_eq!(done.code, 0, "{}", done.stderr);
     let done = place.run(&["batch", "s3://captures/fleet", "--out", "s3://results/out"]);
     assert_eq!(done.code, 0, "{}", done.stderr);
     let (all, asked) = (Counts::of(&counts.sent) - looked, Counts::of(&counts.requests) - requests);
     println!("a conversion fetched {all} in {asked} requests");
-    // Each byte is read by two passes and the check; those that are still there are not fetched again.
-    assert!(all < 3 * bytes, "{all} of {bytes}");
+    // Several passes read the events, and find them still there.
+    assert!(all < bytes, "{all} of {bytes}");
     assert!(tree::outputs(&place.path("results/out")) == tree::outputs(&place.path("local")));
     // Again: the tags are enough.
     let before = Counts::of(&counts.sent);
     assert_eq!(place.run(&["batch", "s3://captures/fleet", "--out", "s3://results/out"]).code, 0);
     let again = Counts::of(&counts.sent) - before;
     println!("a second run fetched {again}");
-    assert!(again < bytes / 4, "{again} of {bytes}");
+    assert!(again < bytes / 20, "{again} of {bytes}");
 }
 
 #[test]
