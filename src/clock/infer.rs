@@ -111,7 +111,7 @@ impl Default for Effort {
 impl Effort {
     /// For captures with so many events: the more there is, the more it may cost.
     pub fn for_events(events: u64) -> Self {
-        Self(Cell::new((1_u64 << 21).saturating_add(events.saturating_mul(1 << 9))))
+        Self(Cell::new((1_u64 << 20).saturating_add(events.saturating_mul(1 << 9))))
     }
 
     /// What is left.

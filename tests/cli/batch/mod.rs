@@ -102,8 +102,8 @@ fn every_capture_of_a_tree_is_found_and_converted() {
         let of = |line: &&Value| line["output"] == format!("{name}.pftrace");
         log.iter().find(of).and_then(|line| line["error"]["code"].as_str().map(str::to_owned))
     };
-    assert_eq!(code("bad/two-hosts").as_deref(), Some("evidence"));
-    assert_eq!(code("bad/archive").as_deref(), Some("format"));
+    assert_eq!(code("bad/two-hosts").as_deref(), Some("no-host"));
+    assert_eq!(code("bad/archive").as_deref(), Some("damaged-archive"));
     // The same as one by one.
     let convert = |inputs: &[&str], output: &str| {
         let to = scratch.text("one.pftrace");
