@@ -1,12 +1,5 @@
 //! Names in a capture are anybody's text: they neither break JSON nor reach a terminal raw, whichever command prints them.
 
-#[path = "../../support/ring_pages.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod ring_pages;
-#[path = "../../support/trace_dat_writer.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod trace_dat_writer;
-
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -16,8 +9,8 @@ use std::process::Command;
 use kvm_timeline::capture::Endian;
 use serde_json::Value;
 
-use self::ring_pages::{Layout, PageBuilder};
-use self::trace_dat_writer::{Field, Payload, TraceDat, format_text_with};
+use crate::batch::ring_pages::{Layout, PageBuilder};
+use crate::batch::trace_dat_writer::{Field, Payload, TraceDat, format_text_with};
 use crate::run::Scratch;
 use crate::trace_processor::{COMPLAINTS, queries};
 
