@@ -36,10 +36,10 @@ const MEMORY_PER_THREAD: u64 = 64 << 20;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where captures are: directories, patterns in quotes, files with a path per line, - for such a list from stdin,
-    /// single captures.
+    /// single captures, URLs (s3://, gs://, az://, http://, https://, file://).
     #[arg(value_name = "SOURCE", required_unless_present = "summary", conflicts_with = "summary")]
     sources: Vec<String>,
-    /// The directory to write to. Outputs mirror the sources.
+    /// The directory to write to, or a URL (s3://, gs://, az://). Outputs mirror the sources.
     #[arg(short, long, value_name = "DEST", required_unless_present = "summary", conflicts_with = "summary")]
     out: Option<String>,
     /// How outputs are called: {stem} is the name of a capture's directory or file without extensions, {name} with them

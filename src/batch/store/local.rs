@@ -254,6 +254,9 @@ mod tests {
         let path = |text| super::super::locate(text, &worker).map(|(store, path)| store.shown(&path));
         assert_eq!(path("/a/b").unwrap(), Path::new("/a/b"));
         assert_eq!(path("a/b").unwrap(), Path::new("a/b"));
+        assert_eq!(path("file:///a/b%20c").unwrap(), Path::new("/a/b c"));
+        assert_eq!(path("file://localhost/a").unwrap(), Path::new("/a"));
+        assert!(path("file://a/b").is_err() && path("file:///%zz").is_err());
         assert_eq!(path("ftp://x/y").unwrap_err().kind(), ErrorKind::Unsupported);
     }
 }

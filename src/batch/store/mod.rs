@@ -5,8 +5,12 @@
 //! its root, have `/` between their parts, and never `..`.
 
 mod local;
+#[cfg(feature = "object-store")]
+mod object;
 
 pub use local::Local;
+#[cfg(feature = "object-store")]
+pub use object::Objects;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,14 +113,65 @@ pub fn is_url(text: &str) -> bool {
 /// The store whose root is this directory, or this prefix of an object store. `worker` is who writes.
 ///
 /// # Errors
-/// `Unsupported` for a URL whose scheme is not known.
+/// `Unsupported` for a URL whose scheme is not known, or is not part of this build; `Usage` where the settings for it make
+/// no sense.
 pub fn open(text: &str, worker: &Worker) -> Result<Arc<dyn Store>> {
     if !is_url(text) {
         return Ok(Arc::new(Local::new(text, worker)));
     }
-    let scheme = text.split("://").next().unwrap_or_default();
-    Err(Error::new(ErrorKind::Unsupported, format!("the place `{text}` cannot be reached: unknown scheme `{scheme}`"))
-        .hint("name a directory"))
+    if let Some(path) = file_url(text)? {
+        return Ok(Arc::new(Local::new(path, worker)));
+    }
+    open_url(text, worker)
+}
+
+#[cfg(feature = "object-store")]
+fn open_url(text: &str, worker: &Worker) -> Result<Arc<dyn Store>> {
+    Ok(Arc::new(Objects::open(text, worker)?))
+}
+
+#[cfg(not(feature = "object-store"))]
+fn open_url(text: &str, _worker: &Worker) -> Result<Arc<dyn Store>> {
+    Err(Error::new(ErrorKind::Unsupported, format!("the place `{text}` cannot be reached: object stores are left out"))
+        .hint("name a directory, or build with the feature `object-store`"))
+}
+
+/// The path that a `file://` URL names; `None` for other schemes.
+fn file_url(text: &str) -> Result<Option<String>> {
+    let Some(rest) = text.strip_prefix("file://") else { return Ok(None) };
+    let rest = rest.strip_prefix("localhost").unwrap_or(rest);
+    if !rest.starts_with('/') {
+        let message = format!("the URL `{text}` names no file of this machine");
+        return Err(Error::new(ErrorKind::Usage, message).hint("expected three slashes, as in file:///data"));
+    }
+    decoded(rest).map(Some)
+}
+
+/// A path as URLs have it, with `%20` for a space. Those of buckets are keys, and meant as they are.
+fn decoded(text: &str) -> Result<String> {
+    let wrong = |why: &str| Error::new(ErrorKind::Usage, format!("the URL's path `{text}` {why}"));
+    let mut path = Vec::new();
+    let mut parts = text.split('%');
+    path.extend(parts.next().unwrap_or_default().bytes());
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        path.push(byte.ok_or_else(|| wrong("has a % without two hexadecimal digits"))?);
+        path.extend(part.bytes().skip(2));
+    }
+    String::from_utf8(path).map_err(|_| wrong("is no UTF-8"))
+}
+
+/// What is behind the host of a URL.
+fn path_of(scheme: &str, path: &str) -> Result<PathBuf> {
+    let path = path.trim_matches('/');
+    if !matches!(scheme, "http" | "https") {
+        return Ok(PathBuf::from(path));
+    }
+    if path.contains(['?', '#']) {
+        return Err(Error::new(ErrorKind::Unsupported, format!("the URL's path `{path}` has a query"))
+            .hint("URLs that are signed or have parameters are not read; name the object by s3://, gs:// or az://"));
+    }
+    decoded(path).map(PathBuf::from)
 }
 
 /// The outermost store that holds this path, and the path in it: the file system's root, the directory that this program
@@ -125,10 +180,13 @@ pub fn open(text: &str, worker: &Worker) -> Result<Arc<dyn Store>> {
 /// # Errors
 /// As [`open`].
 pub fn locate(text: &str, worker: &Worker) -> Result<(Arc<dyn Store>, PathBuf)> {
+    if let Some(path) = file_url(text)? {
+        return locate(&path, worker);
+    }
     if is_url(text) {
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        return Ok((open(&format!("{scheme}://{authority}"), worker)?, PathBuf::from(path.trim_matches('/'))));
+        return Ok((open(&format!("{scheme}://{authority}"), worker)?, path_of(scheme, path)?));
     }
     let path = Path::new(text);
     match path.strip_prefix("/") {

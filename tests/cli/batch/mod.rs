@@ -1,6 +1,8 @@
 //! `batch`: a fleet's archive in one run, in parts, interrupted and resumed, is the same to the byte.
 
 mod naming;
+#[cfg(feature = "object-store")]
+mod objects;
 #[path = "../../support/recording.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod recording;
