@@ -190,7 +190,7 @@ impl Server {
             "HEAD" => self.small(&mut stream, "200 OK", std::fs::metadata(&self.path)?.len()),
             "GET" if guests.serve(number) => {
                 let whole = self.file(&mut stream, stop)?;
-                linger(&mut stream)?;
+                linger(&mut stream);
                 Ok(whole)
             }
             "GET" => Ok(false),
@@ -221,7 +221,7 @@ impl Server {
     /// An answer that is a head alone. Never the whole file.
     fn small(&self, stream: &mut TcpStream, status: &str, length: u64) -> io::Result<bool> {
         send(stream, self.head(status, length).as_bytes(), PATIENCE)?;
-        linger(stream)?;
+        linger(stream);
         Ok(false)
     }
 
@@ -273,23 +273,22 @@ fn send(stream: &mut TcpStream, mut bytes: &[u8], time: Duration) -> io::Result<
 }
 
 /// Says that this was all, and hears the other side out: closing on bytes that nobody read would take the answer back.
-fn linger(stream: &mut TcpStream) -> io::Result<()> {
-    stream.shutdown(std::net::Shutdown::Write)?;
+/// What fails here fails nobody: the other side may be gone, with all that it wanted.
+fn linger(stream: &mut TcpStream) {
     let deadline = Instant::now() + LINGER;
     let mut buffer = [0; 4096];
     let mut heard = 0;
+    let _ = stream.shutdown(std::net::Shutdown::Write);
     while heard < LINGER_BYTES {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
             break;
         }
-        stream.set_read_timeout(Some(left))?;
         match stream.read(&mut buffer) {
             Ok(0) | Err(_) => break,
             Ok(got) => heard += got,
         }
     }
-    Ok(())
 }
 
 /// 128 random bits, written as text.

@@ -12,8 +12,9 @@ use super::{Options, fingerprint};
 use crate::capture::tree::Tree;
 use crate::check::{Verdict, check};
 use crate::convert::{ConvertOptions, convert};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::monitor::Monitor;
+use crate::output;
 use crate::pipeline::Limits;
 use crate::selection::Span;
 use crate::session::Session;
@@ -95,10 +96,7 @@ impl Job<'_> {
             true => {
                 let all = options.filter.select(&session, Span::All, monitor)?;
                 let stats = stats_within(&session, &all, limits, monitor)?;
-                let mut text = serde_json::to_vec_pretty(&stats)
-                    .map_err(|e| Error::new(ErrorKind::Io, format!("cannot write the statistics: {e}")))?;
-                text.push(b'\n');
-                Some(text)
+                Some(output::json("kvm-timeline/stats", &stats)?.into_bytes())
             }
             false => None,
         };

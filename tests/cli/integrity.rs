@@ -19,12 +19,20 @@ pub(crate) fn captures() -> Vec<(&'static str, Vec<String>)> {
     ];
     let mut all: Vec<(&str, Vec<String>)> =
         whole.iter().chain(&alone).map(|name| (*name, vec![fixture(name)])).collect();
-    for guest in ["variants/guest-a-v7-zlib.dat", "variants/guest-a-v7-zstd.dat"] {
-        let (host, guest_file) = (fixture("two-vm/host.dat"), format!("a={}", fixture(guest)));
-        all.push((guest, vec!["--host".into(), host, "--guest".into(), guest_file]));
+    // A recording of a guest whose host is not there: a machine by itself.
+    for machine in ["variants/guest-a-v7-zlib.dat", "variants/guest-a-v7-zstd.dat"] {
+        all.push((machine, vec!["--host".into(), fixture(machine)]));
     }
     all
 }
+
+/// What recordings themselves lack, and Perfetto's reader rightly remarks where records pass through as they are: in these
+/// two, switches are missing by `perf script` too (somebody leaves a CPU whom no switch put there), and perf counted nothing
+/// as lost.
+const REMARKED: [(&str, &str, [&str; 3]); 2] = [
+    ("perf/pipe.data", "native.pftrace.gz", ["mismatched_sched_switch_tids", "error", "1"]),
+    ("perf/sched.data", "native.pftrace.gz", ["mismatched_sched_switch_tids", "error", "3"]),
+];
 
 const FORMATS: [(&str, &[&str]); 3] = [
     ("pftrace", &["--format", "pftrace"]),
@@ -60,7 +68,9 @@ fn the_trace_processor_has_no_complaint() {
             succeeds(args);
             let sql = [COMPLAINTS, "SELECT COUNT(*) FROM stats WHERE severity IN ('error', 'data_loss')"];
             let Some(answers) = queries(&output, &sql) else { return };
-            assert_eq!(answers[0], [] as [Vec<String>; 0], "{name}, {extension}");
+            let remarked = REMARKED.iter().filter(|(of, format, _)| (*of, *format) == (name, extension));
+            let expected: Vec<Vec<String>> = remarked.map(|(_, _, row)| row.map(str::to_owned).to_vec()).collect();
+            assert_eq!(answers[0], expected, "{name}, {extension}");
             // The table that says so is there.
             assert!(answers[1][0][0].parse::<u64>().is_ok_and(|kinds| kinds > 50), "{answers:?}");
             looked_at += 1;

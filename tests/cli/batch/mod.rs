@@ -9,11 +9,11 @@ mod recording;
 mod rerun;
 #[path = "../../support/ring_pages.rs"]
 #[allow(dead_code, unreachable_pub)]
-mod ring_pages;
+pub(crate) mod ring_pages;
 mod shards;
 #[path = "../../support/trace_dat_writer.rs"]
 #[allow(dead_code, unreachable_pub)]
-mod trace_dat_writer;
+pub(crate) mod trace_dat_writer;
 mod tree;
 #[path = "../../support/world.rs"]
 mod world;
