@@ -142,6 +142,8 @@ fn several_threads_read_one_object() {
     assert!(source.read_exact_at(&mut buffer, 2_999_991).is_err());
     assert!(source.read_exact_at(&mut buffer, u64::MAX).is_err());
     // One that is replaced meanwhile is not read as a mixture: only its beginning has been fetched.
+    let path = Path::new("guest.dat");
+    store.put(path, &bytes).unwrap();
     let source = store.open(path).unwrap();
     source.read_exact_at(&mut buffer, 0).unwrap();
     store.put(path, &vec![0; 3_000_000]).unwrap();
