@@ -19,13 +19,15 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Local {
     root: PathBuf,
     worker: String,
-    next: Arc<AtomicU64>,
 }
+
+/// The number of the next unfinished file. A process is one worker, however many stores it opens on one directory.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Local {
     /// The directory at `root`, which need not exist before something is written. Empty is the working directory.
     pub fn new(root: impl Into<PathBuf>, worker: &Worker) -> Self {
-        Self { root: root.into(), worker: worker.name().to_owned(), next: Arc::default() }
+        Self { root: root.into(), worker: worker.name().to_owned() }
     }
 
     fn at(&self, path: &Path) -> PathBuf {
@@ -39,7 +41,7 @@ impl Local {
 
     /// A new file among the unfinished ones.
     fn unfinished(&self) -> Result<(PathBuf, File)> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = self.at(Path::new(state::UNFINISHED)).join(format!("{}-{number}", self.worker));
         make_parents(&path)?;
         let file = OpenOptions::new().write(true).create_new(true).open(&path);
