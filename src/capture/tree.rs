@@ -70,7 +70,7 @@ impl Tree for Directory {
     fn list(&self, directory: &Path) -> Result<Vec<Entry>> {
         let path = self.shown(directory);
         let fail = |error| Error::io(&path, "list", error);
-        let entries = match fs::read_dir(&path) {
+        let entries = match opened(&path) {
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
                 return Ok(Vec::new());
             }
@@ -96,6 +96,17 @@ impl Tree for Directory {
 
     fn open(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {
         Ok(Arc::new(FileSource::open(self.shown(path))?))
+    }
+}
+
+/// [`fs::read_dir`], once more where a signal came in between: unlike files, the standard library does not open
+/// directories again.
+fn opened(path: &Path) -> std::io::Result<fs::ReadDir> {
+    loop {
+        match fs::read_dir(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            entries => return entries,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lets system calls of `kvm-timeline` fail, one per run, and kills it at random moments, and looks at what is left.
 
-    tests/faults/run.py target/release/kvm-timeline [--seed N] [--table FILE]
+    tests/faults/run.py target/release/kvm-timeline [--moments N] [--seed N] [--table FILE]
 
 Whatever fails, a run must end by itself, and either with the output that it has without a fault, or with an error that
 says what failed; never with a panic or a signal of its own, never with another file under the output's name, and never
@@ -41,15 +41,13 @@ ERRORS = {
 }
 # What Rust's runtime says, and aborts, where a new thread finds no memory for its signal stack.
 NO_THREAD = "failed to allocate an alternative stack"
-# At how many of a call's moments at most.
-MOMENTS = 22
 SECONDS = 20
 
 
 class Faults:
-    def __init__(self, program, seed, scratch):
-        self.program, self.random, self.scratch = program, random.Random(seed), scratch
-        self.input = scratch / "capture"
+    def __init__(self, program, seed, most, scratch):
+        self.program, self.random, self.most, self.scratch = program, random.Random(seed), most, scratch
+        self.input, self.log = scratch / "capture", scratch / "log"
         shutil.copytree(CAPTURE, self.input)
         self.out_dir = scratch / "out"
         self.library = scratch / "short.so"
@@ -110,12 +108,16 @@ class Faults:
             problem = None if code == 3 else f"code {code} without output: {errors}"
         elif killed and code in (-signal.SIGKILL, 130, -signal.SIGINT, -signal.SIGTERM):
             outcome = "killed, no output" if digest is None else "killed, whole output"
-        elif code == 127 and "error while loading shared libraries" in errors or code == 127:
+        elif code == 127:
+            outcome = "did not start"
+        elif code < 0 and not digest and self.log.exists() and "sigaltstack(" not in self.log.read_text(errors="replace"):
             outcome = "did not start"
         elif code < 0 or code > 128:
-            outcome, problem = f"signal {-code}", errors
+            outcome, problem = f"signal {-code}", f"code {code}: {errors!r}"
         elif digest:
             outcome = "error after the output"
+        elif "EINTR" in row:
+            outcome, problem = "gives up", f"an interrupted call is not made again: {errors!r}"
         elif any(line.startswith("kvm-timeline: ") for line in said):
             outcome = "error"
         elif "`write`" in row and code == 1 and not left:
@@ -134,9 +136,9 @@ class Faults:
         return len(re.findall(rf"^\d+ +{name}\(", log.read_text(errors="replace"), re.M))
 
     def moments(self, count):
-        if count <= MOMENTS:
+        if count <= self.most:
             return list(range(1, count + 1))
-        some = self.random.sample(range(2, count), MOMENTS - 2)
+        some = self.random.sample(range(2, count), self.most - 2)
         return sorted({1, count, *some})
 
     def errors(self):
@@ -145,9 +147,11 @@ class Faults:
             for error in errors:
                 for nth in self.moments(count):
                     what = f"{call} {nth} of {count} fails with {error}"
-                    inject = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={call}", "-e", "signal=none",
+                    # The language's runtime begins with an alternative stack: what happens before is the loader's.
+                    inject = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", self.log, "-e", f"trace={call},sigaltstack", "-e", "signal=none",
                               "-e", f"inject={call}:error={error}:when={nth}"]
                     self.judge(f"`{call}` fails with {error}", what, *self.run([what], inject, {}))
+                    self.log.unlink(missing_ok=True)
 
     def short(self):
         for call in ("pread", "read", "write"):
@@ -235,11 +239,12 @@ class Faults:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path)
+    parser.add_argument("--moments", type=int, default=40, help="at how many of a call's moments at most (default 40)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--table", type=pathlib.Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kvm-timeline-faults.") as scratch:
-        faults = Faults(args.program.resolve(), args.seed, pathlib.Path(scratch))
+        faults = Faults(args.program.resolve(), args.seed, args.moments, pathlib.Path(scratch))
         for part in (faults.errors, faults.short, faults.kills, faults.memory, faults.files):
             part()
     lines = ["| what fails | runs | what came out |", "|---|---|---|"]
