@@ -85,7 +85,8 @@ impl Job<'_> {
         let draw = ConvertOptions { limits, ..options.convert.clone() };
         let report = convert(&session, &selection, &draw, &mut write, monitor)?;
         record.events = report.events.read;
-        record.events_lost = report.inputs.iter().map(|i| i.events_lost + i.losses_uncounted).sum();
+        let lost = report.inputs.iter().flat_map(|input| [input.events_lost, input.losses_uncounted]);
+        record.events_lost = lost.fold(0, u64::saturating_add);
         record.not_placed = report.events.not_placed.values().sum();
         record.verdict = check(&session, monitor)?.verdict.map(Verdict::name).map(str::to_owned);
         record.damaged = report.damaged;

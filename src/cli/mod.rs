@@ -104,23 +104,23 @@ pub fn main() -> Exit {
     if let Some(threads) = cli.threads {
         pool = pool.num_threads(usize::from(threads));
     }
+    let quiet = cli.quiet;
     let done = match pool.build() {
-        // It hands its captures to the pool itself.
-        Ok(pool) if let Command::Batch(args) = &cli.command => batch::run(args, cli.quiet, &pool),
-        Ok(pool) => pool.install(|| match &cli.command {
-            Command::Batch(_) => Ok(Exit::Usage),
-            Command::Convert(args) => convert::run(args, cli.quiet),
-            Command::Check(args) => check::run(args, cli.quiet),
-            Command::Offsets(args) => offsets::run(args, cli.quiet),
-            Command::Print(args) => print::run(args, cli.quiet),
-            Command::Open(args) => open::run(args, cli.quiet),
-            Command::Inspect(args) => inspect::run(args, cli.quiet),
-            Command::Stats(args) => stats::run(args, cli.quiet),
-            Command::Record(args) => record::run(args, cli.quiet),
+        Ok(pool) => match &cli.command {
+            // It hands its captures to the pool itself.
+            Command::Batch(args) => batch::run(args, quiet, &pool),
+            Command::Convert(args) => pool.install(|| convert::run(args, quiet)),
+            Command::Check(args) => pool.install(|| check::run(args, quiet)),
+            Command::Offsets(args) => pool.install(|| offsets::run(args, quiet)),
+            Command::Print(args) => pool.install(|| print::run(args, quiet)),
+            Command::Open(args) => pool.install(|| open::run(args, quiet)),
+            Command::Inspect(args) => pool.install(|| inspect::run(args, quiet)),
+            Command::Stats(args) => pool.install(|| stats::run(args, quiet)),
+            Command::Record(args) => pool.install(|| record::run(args, quiet)),
             Command::Recipe(args) => recipe::run(args),
             Command::Completions(args) => completions::run(args),
-            Command::Man(args) => man::run(args, cli.quiet),
-        }),
+            Command::Man(args) => man::run(args, quiet),
+        },
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))),
     };
     match done {

@@ -39,6 +39,9 @@ mod second_opinion;
 mod shells;
 mod sql;
 mod stats;
+#[path = "../support/trace_cmd.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod trace_cmd;
 #[path = "../support/trace_processor.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod trace_processor;

@@ -1,56 +1,24 @@
 //! `trace-cmd report` reads the same files: the same events, on the same CPUs, at the same raw stamps.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 
 use kvm_timeline::capture::{self, Chunk};
 
 use crate::run::fixture;
+use crate::trace_cmd::{self, EventLine};
 
 /// Per buffer and CPU: (stamp, event name) in file order.
 type Events = BTreeMap<(String, u32), Vec<(u64, String)>>;
 
-/// What `trace-cmd report` prints; `None` where it is not installed, which CI does not forgive.
-fn trace_cmd(file: &str) -> Option<Events> {
-    let child = Command::new("trace-cmd")
-        .args(["report", "-t", "-R", "-N", "--raw-ts", "-i", file])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "no trace-cmd, and CI is set: {error}");
-            let _ = writeln!(std::io::stderr(), "SKIPPED a check against trace-cmd report: {error}");
-            return None;
-        }
-    };
+/// What `trace-cmd report` prints; `None` where it is not installed.
+fn theirs(file: &str) -> Option<Events> {
     let mut events = Events::new();
-    for line in BufReader::new(child.stdout.take().expect("a pipe")).split(b'\n') {
-        let line = line.expect("readable");
-        let line = String::from_utf8_lossy(&line);
-        if let Some((key, event)) = parse(&line) {
-            events.entry(key).or_default().push(event);
+    let ran = trace_cmd::report(&["-t", "-R", "-N", "--raw-ts"], &[file.as_ref()], |line| {
+        if let Some(EventLine { place, stamp, name, .. }) = trace_cmd::event(line) {
+            events.entry(place).or_default().push((stamp, name.to_owned()));
         }
-    }
-    assert!(child.wait().expect("it ends").success());
-    Some(events)
-}
-
-/// `[BUFFER:] COMM-PID [CPU] STAMP: EVENT: …`
-fn parse(line: &str) -> Option<((String, u32), (u64, String))> {
-    let open = line.match_indices('[').map(|(i, _)| i).find(|&i| {
-        let digits = line[i + 1..].bytes().take_while(u8::is_ascii_digit).count();
-        digits >= 3 && line[i + 1 + digits..].starts_with(']')
-    })?;
-    let (head, tail) = line.split_at(open);
-    let (cpu, rest) = tail[1..].split_once(']')?;
-    let (stamp, rest) = rest.split_once(':')?;
-    let (name, _) = rest.trim_start().split_once(':')?;
-    // An instance's lines begin with its name; a comm may hold colons, but no name of an instance has a space behind.
-    let buffer = head.trim_start().split_once(": ").map_or("", |(buffer, _)| buffer.trim());
-    Some(((buffer.to_owned(), cpu.parse().ok()?), (stamp.trim().parse().ok()?, name.to_owned())))
+    });
+    ran.then_some(events)
 }
 
 fn ours(file: &str) -> Events {
@@ -75,7 +43,7 @@ fn ours(file: &str) -> Events {
 
 fn agree(name: &str, total: usize) {
     let file = fixture(name);
-    let Some(theirs) = trace_cmd(&file) else { return };
+    let Some(theirs) = theirs(&file) else { return };
     let ours = ours(&file);
     assert_eq!(ours.values().map(Vec::len).sum::<usize>(), total, "{name}");
     let keys = |events: &Events| events.keys().cloned().collect::<Vec<_>>();
@@ -114,13 +82,12 @@ fn a_session_by_its_reports_is_the_session() {
     let scratch = crate::run::Scratch::new();
     // Only host's and guest's own buffers, without what trace-cmd alone knows: the offset is given.
     for (file, text) in [("agent/host.dat", "host.txt"), ("agent/host-a.dat", "a.txt")] {
-        let report = Command::new("trace-cmd").args(["report", "-t", "--raw-ts", "-i", &fixture(file)]).output();
-        let Ok(report) = report else {
-            assert!(std::env::var_os("CI").is_none(), "no trace-cmd, and CI is set");
-            let _ = writeln!(std::io::stderr(), "SKIPPED a check against trace-cmd report");
+        let mut lines = String::new();
+        let each = |line: &str| lines.extend([line, "\n"]);
+        if !trace_cmd::report(&["-t", "--raw-ts"], &[fixture(file).as_ref()], each) {
             return;
-        };
-        std::fs::write(scratch.path(text), report.stdout).expect("written");
+        }
+        std::fs::write(scratch.path(text), lines).expect("written");
     }
     let stats = |host: &str, guest: &str| {
         let guest = format!("a={guest}");

@@ -246,6 +246,43 @@ fn events_of_perf() {
     assert!(usual(&bytes).is_ok());
 }
 
+/// Field 1 or 2 with bytes in it, as protobuf writes it.
+fn field(number: u8, body: &[u8]) -> Vec<u8> {
+    let mut length = body.len();
+    let mut bytes = vec![number << 3 | 2];
+    while length >= 0x80 {
+        bytes.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    [&bytes, body].concat()
+}
+
+#[test]
+fn packets_of_perfetto() {
+    // A packet with one bundle of CPU 0, with one event: time, thread, and what was printed.
+    let packet = |time: u8, text: &str| {
+        let print = [&[0x08, 1], field(2, text.as_bytes()).as_slice()].concat();
+        let event = [&[0x08, time, 0x10, 42], field(3, &print).as_slice()].concat();
+        field(1, &field(1, &[&[0x08, 0], field(2, &event).as_slice()].concat()))
+    };
+    let bytes = [packet(1, "first"), packet(2, &"long ".repeat(1000)), packet(3, "last")].concat();
+    for (most, too_large) in [(4096, true), (8192, false)] {
+        let capture = open(&bytes, &Limits::default().with(Limit::Packet, most)).expect("opens");
+        let source = &capture.buffers[0].streams[0].source;
+        let (mut chunk, mut data) = (Chunk::default(), Vec::new());
+        for index in 0..source.chunks() {
+            source.read(index, &mut chunk).expect("reads");
+            data.extend_from_slice(&chunk.data);
+        }
+        let holds = |text: &str| data.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(holds("first") && holds("last"), "{most}");
+        assert_eq!(holds("long long"), !too_large, "{most}");
+        let said = damaged(&capture, "1 packets are too large") && damaged(&capture, "--limit packet=");
+        assert_eq!(said, too_large, "{:?}", capture.info.damaged);
+    }
+}
+
 fn tar(members: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, kind, data) in members {

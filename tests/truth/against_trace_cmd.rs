@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
 
 use kvm_timeline::clock::rate::TscRate;
 use kvm_timeline::clock::scaling::Scaling;
@@ -11,29 +10,18 @@ use kvm_timeline::time::HostTsc;
 
 use crate::audit::Recorded;
 use crate::recording::{MULT, Recorder, SHIFT, guest_path};
+use crate::trace_cmd;
 use crate::trace_dat_writer::{Compression, ShiftLayout};
 use crate::world::{Plan, World};
 
 /// Nanoseconds that `trace-cmd report` gives each guest event, by (CPU, number); `None` where it is not installed.
-fn trace_cmd(directory: &Path) -> Option<BTreeMap<(u32, u64), u64>> {
-    let output = Command::new("trace-cmd")
-        .args(["report", "-t", "-i"])
-        .arg(directory.join("host.dat"))
-        .arg("-i")
-        .arg(guest_path(directory, "a", ""))
-        .output();
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "no trace-cmd, and CI is set: {error}");
-            let _ = writeln!(std::io::stderr(), "SKIPPED a comparison with trace-cmd report: {error}");
-            return None;
-        }
-    };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout);
+fn by_trace_cmd(directory: &Path) -> Option<BTreeMap<(u32, u64), u64>> {
     let mut stamps = BTreeMap::new();
-    for line in text.lines().filter(|line| line.contains("serial=")) {
+    let files = [&*directory.join("host.dat"), &*guest_path(directory, "a", "")];
+    let ran = trace_cmd::report(&["-t"], &files, |line| {
+        if !line.contains("serial=") {
+            return;
+        }
         let cpu = line.split('[').nth(1).and_then(|rest| rest.split(']').next()).expect("a CPU");
         let time = line.split(']').nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a time");
         let (seconds, ns) = time.trim_end_matches(':').split_once('.').expect("seconds.nanoseconds");
@@ -41,8 +29,8 @@ fn trace_cmd(directory: &Path) -> Option<BTreeMap<(u32, u64), u64>> {
         let at: u64 =
             seconds.parse::<u64>().expect("seconds").wrapping_mul(1_000_000_000) + ns.parse::<u64>().expect("ns");
         stamps.insert((cpu.parse().expect("a CPU"), serial.parse().expect("a number")), at);
-    }
-    Some(stamps)
+    });
+    ran.then_some(stamps)
 }
 
 /// Of all events of VM a: how many trace-cmd puts at their true nanosecond, and its greatest error in nanoseconds.
@@ -64,7 +52,7 @@ fn compare(name: &str, world: World) -> Option<Compared> {
     let (seen, report) = recorded.prove();
     crate::audit::proved(&report);
     assert_eq!(seen.exact + seen.within + seen.ambiguous, recorded.events());
-    let found = trace_cmd(recorded.path())?;
+    let found = by_trace_cmd(recorded.path())?;
     let rate = TscRate::from_mult_shift(MULT, SHIFT).expect("a rate");
     let mut compared = Compared { events: 0, right: 0, worst_ns: 0 };
     for (cpu, vcpu) in (0..).zip(&recorded.world.vms[0].vcpus) {

@@ -4,42 +4,16 @@
 //! Of the large captures every eleventh event is compared; `KVM_TIMELINE_LONG=1` compares all.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use kvm_timeline::capture::event_format::{EventFormat, PrintContext, Value};
 use kvm_timeline::capture::{self, Capture, Chunk, Endian, Record};
 
 use crate::ring_pages::{Layout, PageBuilder};
+use crate::trace_cmd::{self, EventLine};
 use crate::trace_dat_writer::{Compression, Field, TraceDat, format_text_with};
 use crate::world::Random;
-
-/// Runs `trace-cmd report` and hands over its lines; false where it is not installed.
-fn trace_cmd(flags: &[&str], file: &Path, mut each: impl FnMut(&str)) -> bool {
-    let child = Command::new("trace-cmd")
-        .arg("report")
-        .args(flags)
-        .arg("-i")
-        .arg(file)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            assert!(std::env::var_os("CI").is_none(), "no trace-cmd, and CI is set: {error}");
-            let _ = writeln!(std::io::stderr(), "SKIPPED a comparison with trace-cmd report: {error}");
-            return false;
-        }
-    };
-    for line in BufReader::new(child.stdout.take().expect("a pipe")).split(b'\n') {
-        each(&String::from_utf8_lossy(&line.expect("readable")));
-    }
-    let status = child.wait().expect("it ends");
-    assert!(status.success(), "trace-cmd report {}: {status}", file.display());
-    true
-}
 
 /// The events of one CPU of one buffer, one after the other.
 struct Cursor {
@@ -85,20 +59,6 @@ impl Reader {
         let format = self.capture.formats.get(record.event).expect("a format");
         Some((record, format, cursor.chunk.payload(&record)))
     }
-}
-
-/// `[BUFFER:] COMM-PID [CPU] STAMP: EVENT: …`: buffer and CPU, stamp, event, rest.
-fn parse(line: &str) -> Option<((String, u32), u64, &str, &str)> {
-    let open = line.match_indices('[').map(|(i, _)| i).find(|&i| {
-        let digits = line[i + 1..].bytes().take_while(u8::is_ascii_digit).count();
-        digits >= 3 && line[i + 1 + digits..].starts_with(']')
-    })?;
-    let (head, tail) = line.split_at(open);
-    let (cpu, rest) = tail[1..].split_once(']')?;
-    let (stamp, rest) = rest.split_once(':')?;
-    let (name, rest) = rest.trim_start().split_once(':')?;
-    let buffer = head.trim_start().split_once(": ").map_or("", |(buffer, _)| buffer.trim());
-    Some(((buffer.to_owned(), cpu.parse().ok()?), stamp.trim().parse().ok()?, name, rest))
 }
 
 /// Cuts `name=value name=value …` at the names, of which values may hold anything but the next one.
@@ -187,9 +147,9 @@ fn fields(path: &Path, every: u64) -> Option<Compared> {
     let mut reader = Reader::open(path);
     let mut compared = Compared::default();
     let (mut number, endian) = (0, reader.capture.endian);
-    let ran = trace_cmd(&["-t", "-R", "-N", "--raw-ts"], path, |line| {
-        let Some((key, stamp, name, rest)) = parse(line) else { return };
-        let (record, format, payload) = reader.next(&key).expect("as many events");
+    let ran = trace_cmd::report(&["-t", "-R", "-N", "--raw-ts"], &[path], |line| {
+        let Some(EventLine { place, stamp, name, fields }) = trace_cmd::event(line) else { return };
+        let (record, format, payload) = reader.next(&place).expect("as many events");
         assert_eq!((record.ts, &*format.name), (stamp, name), "{line}");
         number += 1;
         if number % every != 0 {
@@ -197,7 +157,7 @@ fn fields(path: &Path, every: u64) -> Option<Compared> {
         }
         compared.events += 1;
         let names: Vec<&str> = format.fields.iter().map(|field| &*field.name).collect();
-        let Some(values) = values(rest, &names) else {
+        let Some(values) = values(fields, &names) else {
             compared.other += 1;
             return;
         };
@@ -489,14 +449,14 @@ fn random_print_formats() {
     std::fs::write(&path, bytes).expect("written");
     let mut reader = Reader::open(&path);
     let mut lines = 0;
-    trace_cmd(&["-t", "-N", "--raw-ts"], &path, |line| {
-        let Some((key, stamp, name, rest)) = parse(line) else { return };
+    trace_cmd::report(&["-t", "-N", "--raw-ts"], &[&path], |line| {
+        let Some(EventLine { place, stamp, name, fields }) = trace_cmd::event(line) else { return };
         let endian = reader.capture.endian;
-        let (record, format, payload) = reader.next(&key).expect("as many events");
+        let (record, format, payload) = reader.next(&place).expect("as many events");
         assert_eq!((record.ts, &*format.name), (stamp, name), "{line}");
         let mut ours = Vec::new();
         format.render(payload, endian, &PrintContext::default(), &mut ours);
-        assert_eq!(String::from_utf8_lossy(&ours), rest.trim_start(), "{name}");
+        assert_eq!(String::from_utf8_lossy(&ours), fields.trim_start(), "{name}");
         lines += 1;
     });
     assert!(lines == 0 || lines == 600, "{lines}");

@@ -8,6 +8,9 @@ mod recording;
 #[path = "../support/ring_pages.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod ring_pages;
+#[path = "../support/trace_cmd.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod trace_cmd;
 #[path = "../support/trace_dat_writer.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod trace_dat_writer;

@@ -325,7 +325,10 @@ impl Scan {
             notes.damaged(format!("{} packets make no sense and are skipped", self.broken));
         }
         if self.too_large > 0 {
-            notes.damaged(format!("{} packets are too large to be ftrace events and are skipped", self.too_large));
+            notes.damaged(format!(
+                "{} packets are too large to be ftrace events (--limit packet=VALUE) and are skipped",
+                self.too_large
+            ));
         }
         if self.index.late > 0 {
             notes.damaged(format!("{} packets of events stand far behind later ones and are skipped", self.index.late));

@@ -102,7 +102,10 @@ impl Facts {
                 self.files.insert(prefix.into());
             }
             Other::Tracer(name) => self.tracer = Some(name.into()),
-            Other::Entries { left, written } => self.overwritten += written.saturating_sub(left),
+            // Counts from the file: they may be any number.
+            Other::Entries { left, written } => {
+                self.overwritten = self.overwritten.saturating_add(written.saturating_sub(left));
+            }
             Other::Lost { .. } | Other::Nothing => {}
             Other::Unknown => {
                 self.unknown += 1;
@@ -126,7 +129,7 @@ impl Facts {
         self.files.extend(later.files);
         self.tracer = self.tracer.take().or(later.tracer);
         self.cpus = self.cpus.max(later.cpus);
-        self.overwritten += later.overwritten;
+        self.overwritten = self.overwritten.saturating_add(later.overwritten);
         self.report |= later.report;
         self.unknown += later.unknown;
         self.first_unknown = self.first_unknown.take().or(later.first_unknown);
