@@ -11,10 +11,10 @@ processes that share the destination, or by one that is killed and followed by a
   - what is left: nothing in the temporary directory, no temporary file and no claim at the destination, nothing but
     readable outputs,
   - that the input was not written to.
-Every fourth cycle converts the same large archive by one process. It fails when any of that is wrong, or when memory,
-descriptors or threads grow: from the first quarter of the cycles to the last, in the median of each kind (by a tenth where
-the archive is the same, by three where chance draws it), or the highest within a process that converts the large archive, in its last
-third.
+Every fourth cycle converts the same large archive by one process, and every sixteenth four copies of it. It fails when any of
+that is wrong, or when memory, descriptors or threads grow: from the first quarter of the cycles to the last, in the median of
+each kind (by a tenth where the archive is the same, by three where chance draws it), or from one copy to four in a process
+(by a seventh, in the median).
 """
 
 import argparse
@@ -40,6 +40,8 @@ FIXTURES = ROOT / "fixtures"
 PAGE = 4096
 # No cycle of these small captures takes as long.
 SECONDS = 300
+# The same archive, and four copies of it.
+SAME = ("same", "four times")
 MEMORY = "256M"
 # What one process may hold resident at most, whatever comes: the limit above, what it needs anyway, and some.
 MOST_MB = 900
@@ -144,8 +146,6 @@ class Watched:
     def __init__(self, command, env):
         self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
         self.memory = self.descriptors = self.threads = 0
-        # Resident at each moment, in MB.
-        self.resident = []
         os.set_blocking(self.process.stdout.fileno(), False)
         os.set_blocking(self.process.stderr.fileno(), False)
         self.out, self.err = [], []
@@ -156,8 +156,6 @@ class Watched:
         try:
             status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines() if ":" in line)
             self.memory = max(self.memory, int(status.get("VmHWM", "0 kB").split()[0]) / 1024)
-            if "VmRSS" in status:
-                self.resident.append(int(status["VmRSS"].split()[0]) / 1024)
             self.threads = max(self.threads, int(status.get("Threads", "0")))
             self.descriptors = max(self.descriptors, len(os.listdir(proc / "fd")))
         except (OSError, ValueError):
@@ -201,14 +199,19 @@ class Soak:
         return time.monotonic() - start
 
     def cycle(self, number):
-        kind = ("one", "two", "killed", "same")[number % 4]
-        rng = random.Random(self.args.seed) if kind == "same" else self.random
+        kind = "four times" if number % 16 == 15 else ("one", "two", "killed", "same")[number % 4]
+        rng = random.Random(self.args.seed) if kind in SAME else self.random
         source, out, temporary = (self.scratch / name for name in ("source", "out", "tmp"))
         for folder in (source, out, temporary):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-        archive = Archive(source, rng, 60 if kind == "same" else 14)
+        archive = Archive(source, rng, 60 if kind in SAME else 14)
         self.kinds += archive.kinds
+        if kind == "four times":
+            once = list(source.iterdir())
+            for copy in range(1, 4):
+                for rack in once:
+                    shutil.copytree(rack, source / f"{rack.name}-{copy}")
         before = digest(source)
         env = {**os.environ, "TMPDIR": str(temporary), "RUST_BACKTRACE": "0"}
         command = [self.args.program, "-q", "--threads", str(self.args.threads), "batch", str(source), "--out", str(out), "--json",
@@ -232,13 +235,6 @@ class Soak:
                 say(err[-2000:])
             if watched.memory > MOST_MB:
                 say(f"{watched.memory:.0f} MB")
-            samples = watched.resident
-            if kind == "same" and len(samples) >= 60:
-                # The largest captures come first: what comes later needs no more, unless something is kept.
-                later = len(samples) * 2 // 3
-                before, after = max(samples[:later]), max(samples[later:])
-                if after > before * 1.1 + 4:
-                    say(f"memory grew from at most {before:.0f} to {after:.0f} MB within the process")
         if before != digest(source):
             say("an input was written to")
         left = [str(path.relative_to(temporary)) for path in temporary.rglob("*")]
@@ -262,13 +258,13 @@ class Soak:
             "threads": max(w.threads for w in processes),
         })
         row = self.rows[-1]
-        print(f"{number:5} {kind:7} {seconds:6.1f} s {row['outputs']:4} outputs {row['failed']:3} failed {row['damaged']:3} damaged "
+        print(f"{number:5} {kind:10} {seconds:6.1f} s {row['outputs']:4} outputs {row['failed']:3} failed {row['damaged']:3} damaged "
               f"{row['memory']:6.1f} MB {row['descriptors']:4} descriptors {row['threads']:3} threads", flush=True)
 
     def growth(self):
         """What grew, by kind of cycle."""
         table = []
-        for kind in ("one", "two", "killed", "same"):
+        for kind in ("one", "two", "killed", *SAME):
             rows = [row for row in self.rows if row["kind"] == kind]
             if not rows:
                 continue
@@ -278,9 +274,15 @@ class Soak:
                 last = statistics.median(row[what] for row in rows[-quarter:])
                 most = max(row[what] for row in rows)
                 table.append((kind, len(rows), what, first, last, most))
-                most_growth = 1.1 if kind == "same" else 1.3
+                most_growth = 1.1 if kind in SAME else 1.3
                 if len(rows) >= 8 and last > first * most_growth + (8 if what == "memory" else 2):
                     self.wrong.append(f"{kind}: {what} grew from {first:.1f} to {last:.1f}")
+        once, often = ([row for row in self.rows if row["kind"] == kind] for kind in SAME)
+        if once and often:
+            for what in ("memory", "descriptors", "threads"):
+                few, many = (statistics.median(row[what] for row in rows) for rows in (once, often))
+                if many > few * 1.15 + (8 if what == "memory" else 2):
+                    self.wrong.append(f"{what} grew from {few:.1f} for one archive to {many:.1f} for four of it")
         return table
 
     def report(self):
