@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -10,11 +11,11 @@ use super::engine::read_done;
 use super::name::{TABLE, stats_beside};
 use super::record::{Line, Record, Start, Status};
 use super::state;
-use super::store::Store;
+use super::store::{Store, Upload};
 use crate::capture::tree::EntryKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::printable::line;
-use crate::stats::{Stats, parquet};
+use crate::stats::{Parquet, Stats};
 
 /// Largest log, statistics file.
 const MAX_FILE: u64 = 1 << 30;
@@ -196,15 +197,29 @@ pub fn merge(store: &dyn Store, strict: bool) -> Result<Summary> {
 
 /// Writes the statistics of all captures that are finished as one table.
 pub(super) fn write_table(store: &dyn Store, records: &[Record]) -> Result<()> {
-    let mut all: Vec<(String, Stats)> = Vec::new();
+    let mut table = Parquet::new(Written(store.write(Path::new(TABLE))?))?;
     for record in records.iter().filter(|record| matches!(record.status, Status::Done | Status::Skipped)) {
         let path = stats_beside(Path::new(&record.output));
         let Some(bytes) = store.read(&path, MAX_FILE)? else { continue };
-        let stats = serde_json::from_slice(&bytes)
+        let stats: Stats = serde_json::from_slice(&bytes)
             .map_err(|error| Error::format(format!("is no statistics: {error}")).in_file(store.shown(&path)))?;
-        all.push((record.input.clone(), stats));
+        table.add(&record.input, &stats)?;
     }
-    store.put(Path::new(TABLE), &parquet(all.iter().map(|(input, stats)| (input.as_str(), stats)))?)
+    table.finish()?.0.finish()
+}
+
+/// An upload, for what writes to [`io::Write`].
+struct Written(Box<dyn Upload>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// All files below a directory, sorted.

@@ -10,7 +10,7 @@ use super::inputs::{InputArgs, keep_inputs, report_inputs};
 use super::output::{json, print, write_all};
 use super::progress::Progress;
 use crate::error::Result;
-use crate::stats::{csv, parquet, stats, text};
+use crate::stats::{Parquet, csv, stats, text};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,7 +42,9 @@ pub(super) fn run(args: &Args, quiet: bool) -> Result<Exit> {
     progress.clear();
     let done = report_inputs(quiet, &session.all_warnings(), &session.damaged());
     if let Some(path) = &args.parquet {
-        write_all(path, &parquet([(args.inputs.name().as_str(), &stats)])?)?;
+        let mut table = Parquet::new(Vec::new())?;
+        table.add(&args.inputs.name(), &stats)?;
+        write_all(path, &table.finish()?)?;
     }
     print(&if args.json {
         json("kvm-timeline/stats", &stats)?

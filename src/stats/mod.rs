@@ -1,11 +1,13 @@
 //! Where each vCPU's time went, as numbers.
 
+mod parquet;
 mod rows;
 mod table;
 
 use serde::{Deserialize, Serialize};
 
-pub use rows::{Row, csv, parquet, quoted, rows};
+pub use parquet::Parquet;
+pub use rows::{Row, csv, quoted, rows};
 pub use table::text;
 
 use crate::convert::interpret;
@@ -18,7 +20,7 @@ use crate::session::Session;
 use crate::timeline::{ExitTotals, StateTimes, TaskTimes};
 
 /// The statistics of a session.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Stats {
     /// The VMs.
     pub vms: Vec<VmStats>,
@@ -29,7 +31,7 @@ pub struct Stats {
 }
 
 /// One VM.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct VmStats {
     /// Name.
     pub name: String,

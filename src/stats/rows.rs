@@ -1,17 +1,8 @@
 //! Statistics as one long table, for spreadsheets and notebooks: one row per quantity.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
-
-use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int64Type};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::{Type, TypePtr};
 
 use super::{Stats, Waits};
-use crate::error::{Error, ErrorKind, Result};
 use crate::printable::line;
 
 /// One quantity. `kind` is `state`, `exit`, `ran_instead` or `wakeup` of a vCPU, or, without a vCPU, `task_running`,
@@ -41,7 +32,7 @@ pub struct Row {
 }
 
 /// The columns after `vm`, `vcpu`, `kind` and `name`.
-const NUMBERS: [&str; 6] = ["count", "total_ns", "mean_ns", "p50_ns", "p99_ns", "max_ns"];
+pub(super) const NUMBERS: [&str; 6] = ["count", "total_ns", "mean_ns", "p50_ns", "p99_ns", "max_ns"];
 
 impl Row {
     fn total(vm: &str, vcpu: Option<u32>, kind: &'static str, name: &str, total_ns: u64) -> Self {
@@ -58,7 +49,7 @@ impl Row {
         Self { count, mean_ns, p50_ns, p99_ns, max_ns, ..self }
     }
 
-    fn numbers(&self) -> [Option<u64>; NUMBERS.len()] {
+    pub(super) fn numbers(&self) -> [Option<u64>; NUMBERS.len()] {
         [self.count, self.total_ns, self.mean_ns, self.p50_ns, self.p99_ns, self.max_ns]
     }
 }
@@ -127,66 +118,4 @@ pub fn quoted(field: &str) -> String {
         true => format!("\"{}\"", field.replace('"', "\"\"")),
         false => field.clone(),
     }
-}
-
-/// The tables of several captures as one Parquet file: the columns of [`csv`] behind `capture`. Empty fields are null.
-///
-/// # Errors
-/// `Io` if the library cannot write it, which memory never refuses.
-pub fn parquet<'a>(captures: impl IntoIterator<Item = (&'a str, &'a Stats)>) -> Result<Vec<u8>> {
-    let table: Vec<(&str, Row)> = captures
-        .into_iter()
-        .flat_map(|(capture, stats)| rows(stats).into_iter().map(move |row| (capture, row)))
-        .collect();
-    write(&table).map_err(|error| Error::new(ErrorKind::Io, format!("cannot write the Parquet table: {error}")))
-}
-
-fn write(table: &[(&str, Row)]) -> Result<Vec<u8>, ParquetError> {
-    let text = |name| column(name, Physical::BYTE_ARRAY, Repetition::REQUIRED);
-    let number = |name| column(name, Physical::INT64, Repetition::OPTIONAL);
-    let mut columns = vec![text("capture")?, text("vm")?, number("vcpu")?, text("kind")?, text("name")?];
-    for name in NUMBERS {
-        columns.push(number(name)?);
-    }
-    let schema = Type::group_type_builder("stats").with_fields(columns).build()?;
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-    let mut bytes = Vec::new();
-    let mut file = SerializedFileWriter::new(&mut bytes, Arc::new(schema), Arc::new(properties))?;
-    let mut group = file.next_row_group()?;
-    let texts = |of: for<'a> fn(&'a str, &'a Row) -> &'a str| -> Vec<Option<ByteArray>> {
-        table.iter().map(|(capture, row)| Some(ByteArray::from(of(capture, row).as_bytes().to_vec()))).collect()
-    };
-    fill::<ByteArrayType, _>(&mut group, texts(|capture, _| capture))?;
-    fill::<ByteArrayType, _>(&mut group, texts(|_, row| &row.vm))?;
-    fill::<Int64Type, _>(&mut group, table.iter().map(|(_, row)| row.vcpu.map(i64::from)).collect())?;
-    fill::<ByteArrayType, _>(&mut group, texts(|_, row| row.kind))?;
-    fill::<ByteArrayType, _>(&mut group, texts(|_, row| &row.name))?;
-    for n in 0..NUMBERS.len() {
-        let numbers =
-            table.iter().map(|(_, row)| row.numbers()[n].map(|value| i64::try_from(value).unwrap_or(i64::MAX)));
-        fill::<Int64Type, _>(&mut group, numbers.collect())?;
-    }
-    group.close()?;
-    file.close()?;
-    Ok(bytes)
-}
-
-fn column(name: &str, physical: Physical, repetition: Repetition) -> Result<TypePtr, ParquetError> {
-    let logical = (physical == Physical::BYTE_ARRAY).then_some(LogicalType::String);
-    let column = Type::primitive_type_builder(name, physical).with_repetition(repetition).with_logical_type(logical);
-    column.build().map(Arc::new)
-}
-
-/// Writes the next column: a required one has only values, and its levels are not read.
-fn fill<T: DataType, W: std::io::Write + Send>(
-    group: &mut parquet::file::writer::SerializedRowGroupWriter<'_, W>,
-    cells: Vec<Option<T::T>>,
-) -> Result<(), ParquetError> {
-    let Some(mut column) = group.next_column()? else {
-        return Err(ParquetError::General("the schema has fewer columns than the table".to_owned()));
-    };
-    let levels: Vec<i16> = cells.iter().map(|cell| i16::from(cell.is_some())).collect();
-    let values: Vec<T::T> = cells.into_iter().flatten().collect();
-    column.typed::<T>().write_batch(&values, Some(&levels), None)?;
-    column.close()
 }
