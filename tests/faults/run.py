@@ -42,6 +42,11 @@ ERRORS = {
 # What Rust's runtime says, and aborts, where a new thread finds no memory for its signal stack.
 NO_THREAD = "failed to allocate an alternative stack"
 SECONDS = 20
+HEADING = """# Faults
+
+What came out of a run of `convert` in which one thing failed; written by `tests/faults/run.py`, see [reliability.md](reliability.md).
+
+"""
 
 
 class Faults:
@@ -254,7 +259,7 @@ def main():
     text = "\n".join(lines) + "\n"
     total = sum(outcomes.total() for outcomes in faults.table.values())
     if args.table:
-        args.table.write_text(text)
+        args.table.write_text(HEADING + text)
     print(text)
     for wrong in faults.wrong:
         print(f"WRONG: {wrong}")
