@@ -94,7 +94,7 @@ fn metadata_is_that_of_trace_cmd() {
     assert_eq!(info.trace_id, Some(0x0A5A_B5E3_D1F5_BFC4));
     assert_eq!(info.cpu_count, 2);
     let symbols = info.kallsyms.as_ref().expect("symbols");
-    assert!(symbols.len() > 10_000);
+    assert!(!symbols.is_empty());
     assert_eq!(symbols.find(0), None);
     let stats = |cpu| CpuStats { buffer: String::new(), cpu, overrun: 0, dropped: 0, entries: 0 };
     assert_eq!(info.cpu_stats, [stats(0), stats(1)]);

@@ -15,20 +15,32 @@ pub struct Kallsyms {
     table: OnceLock<Result<Table>>,
 }
 
-/// Where a function starts, and where its name starts in [`Table::names`].
+/// Where a function starts, and where its line stands in the text.
 #[derive(Clone, Copy)]
 struct Function {
     address: u64,
-    name: u32,
+    line: u32,
 }
 
-/// What is kept of the text: less than half of it.
+/// Lines whose functions are in order by address, the first and the last of them being functions.
+struct Stretch {
+    address: u64,
+    start: u32,
+    end: u32,
+}
+
+/// How long a stretch is, in bytes: what is searched line by line.
+const STRETCH: usize = 4 << 10;
+
+/// The text, and how to find an address in it. The kernel writes its own symbols in order and its modules' behind them,
+/// so that only the latter have to be sorted.
 #[derive(Default)]
 struct Table {
-    /// A line each.
-    names: Vec<u8>,
-    /// By address.
-    functions: Vec<Function>,
+    text: Vec<u8>,
+    /// The functions up to the first that is out of order, by address.
+    ordered: Vec<Stretch>,
+    /// The others, by address.
+    others: Vec<Function>,
 }
 
 impl Kallsyms {
@@ -41,12 +53,12 @@ impl Kallsyms {
     /// Symbols from text that is already there.
     pub fn from_text(text: impl Into<Vec<u8>>) -> Self {
         let table = OnceLock::new();
-        let _ = table.set(Ok(Table::parse(&text.into())));
+        let _ = table.set(Ok(Table::parse(text.into())));
         Self { load: Box::new(|| Ok(Vec::new())), table }
     }
 
     fn table(&self) -> Option<&Table> {
-        self.table.get_or_init(|| (self.load)().map(|text| Table::parse(&text))).as_ref().ok()
+        self.table.get_or_init(|| (self.load)().map(Table::parse)).as_ref().ok()
     }
 
     /// Why symbols that were needed could not be read.
@@ -56,21 +68,13 @@ impl Kallsyms {
 
     /// The function that an address lies in: its start and its name.
     pub fn find(&self, address: u64) -> Option<(u64, &str)> {
-        let table = self.table()?;
-        let index = table.functions.partition_point(|f| f.address <= address).checked_sub(1)?;
-        let function = table.functions.get(index)?;
-        let name = name_at(table.names.get(function.name as usize..)?);
-        Some((function.address, std::str::from_utf8(name).ok()?))
-    }
-
-    /// How many functions there are.
-    pub fn len(&self) -> usize {
-        self.table().map_or(0, |table| table.functions.len())
+        let (start, name) = self.table()?.find(address)?;
+        Some((start, std::str::from_utf8(name).ok()?))
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.table().is_none_or(|table| table.ordered.is_empty() && table.others.is_empty())
     }
 }
 
@@ -82,27 +86,92 @@ impl fmt::Debug for Kallsyms {
 
 impl Table {
     /// Lines of `address type name [module]`. Lines that are not such, data and zero addresses (what a user without
-    /// rights sees) are passed over.
-    fn parse(text: &[u8]) -> Self {
-        let (mut names, mut functions) = (Vec::new(), Vec::new());
-        let mut from = 0;
-        for end in memchr::memchr_iter(b'\n', text).chain([text.len()]) {
-            if let Some((address, name)) = text.get(from..end).and_then(function)
-                && let Ok(start) = u32::try_from(names.len())
-            {
-                names.extend_from_slice(name);
-                names.push(b'\n');
-                functions.push(Function { address, name: start });
+    /// rights sees) are passed over; of several names of one address the first counts.
+    fn parse(text: Vec<u8>) -> Self {
+        let (mut ordered, mut others) = (Vec::<Stretch>::new(), Vec::new());
+        let mut last = 0;
+        for Line { start, end, address, .. } in functions(&text, 0) {
+            let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else { break };
+            if address < last || !others.is_empty() {
+                others.push(Function { address, line: start });
+                continue;
             }
-            from = end + 1;
+            match ordered.last_mut() {
+                Some(_) if address == last => {}
+                Some(stretch) if (end - stretch.start) as usize <= STRETCH => stretch.end = end,
+                _ => ordered.push(Stretch { address, start, end }),
+            }
+            last = address;
         }
-        names.shrink_to_fit();
-        functions.shrink_to_fit();
-        if !functions.is_sorted_by_key(|f| f.address) {
-            functions.sort_by_key(|f| f.address);
+        ordered.shrink_to_fit();
+        others.shrink_to_fit();
+        others.sort_by_key(|f| f.address);
+        others.dedup_by_key(|f| f.address);
+        Self { text, ordered, others }
+    }
+
+    /// The last function that starts at `address` or before.
+    fn find(&self, address: u64) -> Option<(u64, &[u8])> {
+        let found = [self.find_ordered(address), self.find_other(address)];
+        // Of one address, the ordered one has come first.
+        let Line { address, name, .. } = found.into_iter().flatten().rev().max_by_key(|line| line.address)?;
+        Some((address, name_at(name)))
+    }
+
+    fn find_ordered(&self, address: u64) -> Option<Line<'_>> {
+        let index = self.ordered.partition_point(|s| s.address <= address).checked_sub(1)?;
+        let Stretch { start, end, .. } = *self.ordered.get(index)?;
+        let lines = functions(self.text.get(..end as usize)?, start as usize);
+        let mut found: Option<Line<'_>> = None;
+        for line in lines.take_while(|line| line.address <= address) {
+            if found.as_ref().is_none_or(|before| before.address < line.address) {
+                found = Some(line);
+            }
         }
-        functions.dedup_by_key(|f| f.address);
-        Self { names, functions }
+        found
+    }
+
+    fn find_other(&self, address: u64) -> Option<Line<'_>> {
+        let index = self.others.partition_point(|f| f.address <= address).checked_sub(1)?;
+        functions(&self.text, self.others.get(index)?.line as usize).next()
+    }
+}
+
+/// A line that is a function's.
+struct Line<'a> {
+    start: usize,
+    /// Without the line feed.
+    end: usize,
+    address: u64,
+    /// And the module, if there is one.
+    name: &'a [u8],
+}
+
+/// The functions in `text` from byte `from` on.
+#[inline]
+fn functions(text: &[u8], from: usize) -> Functions<'_> {
+    Functions { text, at: from }
+}
+
+struct Functions<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Functions<'a> {
+    type Item = Line<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Line<'a>> {
+        loop {
+            let start = self.at;
+            let line = self.text.get(start..).filter(|rest| !rest.is_empty())?;
+            let len = memchr::memchr(b'\n', line).unwrap_or(line.len());
+            self.at = start + len + 1;
+            if let Some((address, name)) = line.get(..len).and_then(function) {
+                return Some(Line { start, end: start + len, address, name });
+            }
+        }
     }
 }
 
@@ -136,25 +205,30 @@ fn some_digits(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// All sixteen digits at once.
 #[inline]
 fn sixteen_digits(digits: [u8; 16]) -> Option<u64> {
-    const EACH: u128 = u128::MAX / 0xff;
-    let digits = u128::from_be_bytes(digits);
+    let (high, low) = digits.split_first_chunk()?;
+    Some(eight_digits(*high)? << 32 | eight_digits(*low.first_chunk()?)?)
+}
+
+/// All eight digits at once.
+#[inline]
+fn eight_digits(digits: [u8; 8]) -> Option<u64> {
+    const EACH: u64 = u64::MAX / 0xff;
+    let digits = u64::from_be_bytes(digits);
     // Letters differ from digits in this bit, and their lowest four bits count from 1.
     let letters = digits >> 6 & EACH;
     let values = (digits & (EACH * 0xf)) + letters * 9;
     // Letters are 10 to 15, and from its value each digit is again what it was; capital letters are made small before.
     let small = digits | (letters * 0x20);
-    let again = values + EACH * u128::from(b'0') + letters * u128::from(b'a' - 10 - b'0');
+    let again = values + EACH * u64::from(b'0') + letters * u64::from(b'a' - 10 - b'0');
     if small != again || values & (EACH * 0xf0) != 0 || (values + EACH * 6) >> 4 & EACH != letters {
         return None;
     }
     // Pairs of digits move together, then pairs of bytes, and so on.
-    let values = (values >> 4 | values) & 0x00ff_00ff_00ff_00ff_00ff_00ff_00ff_00ff;
-    let values = (values >> 8 | values) & 0x0000_ffff_0000_ffff_0000_ffff_0000_ffff;
-    let values = (values >> 16 | values) & 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
-    Some((values >> 32 | values) as u64)
+    let values = (values >> 4 | values) & 0x00ff_00ff_00ff_00ff;
+    let values = (values >> 8 | values) & 0x0000_ffff_0000_ffff;
+    Some((values >> 16 | values) & 0xffff_ffff)
 }
 
 #[cfg(test)]
@@ -170,14 +244,43 @@ mod tests {
                         0000000000000000 T hidden\nnonsense\nffffffff81000300 T ";
             Ok(text.into())
         });
-        assert_eq!(symbols.len(), 2);
         assert_eq!(symbols.find(0xffff_ffff_8100_0100), Some((0xffff_ffff_8100_0100, "first")));
         assert_eq!(symbols.find(0xffff_ffff_8100_01ff), Some((0xffff_ffff_8100_0100, "first")));
         assert_eq!(symbols.find(0xffff_ffff_8100_0200), Some((0xffff_ffff_8100_0200, "second")));
         assert_eq!(symbols.find(0x1000), None);
     }
 
+    /// Functions as the plainest way finds them.
+    fn plain(text: &str, address: u64) -> Option<(u64, &str)> {
+        let functions = text.lines().filter_map(|line| {
+            let mut words = line.split(' ');
+            let (address, kind, name) = (words.next()?, words.next()?, words.next()?);
+            let start = u64::from_str_radix(address, 16).ok()?;
+            ("tTwW".contains(kind) && start != 0).then_some((start, name))
+        });
+        functions.filter(|(start, _)| *start <= address).rev().max_by_key(|(start, _)| *start)
+    }
+
     proptest! {
+        #[test]
+        fn every_address_has_its_function(
+            lines in prop::collection::vec((0..40_u64, prop::sample::select(&["t", "T", "d", "w"]), 0..300_usize), 0..200),
+            ordered in any::<prop::sample::Index>(),
+            addresses in prop::collection::vec(0..9000_u64, 20),
+        ) {
+            // Steps up to some line, then whatever comes.
+            let ordered = ordered.index(lines.len() + 1);
+            let (mut at, mut text) = (0, String::new());
+            for (index, &(step, kind, length)) in lines.iter().enumerate() {
+                at = if index < ordered { at + step } else { (index as u64 * 37 % 200) * step };
+                text += &format!("{at:016x} {kind} n{index}{:x<length$}\n", "");
+            }
+            let symbols = Kallsyms::from_text(text.as_str());
+            for address in addresses {
+                prop_assert_eq!(symbols.find(address), plain(&text, address));
+            }
+        }
+
         #[test]
         fn sixteen_digits_are_a_number(value: u64, upper: bool, at in 0..16_usize, other: u8) {
             let text = if upper { format!("{value:016X}") } else { format!("{value:016x}") };

@@ -60,14 +60,10 @@ impl Merge {
             if ts >= horizon && horizon != HostTsc::MAX {
                 break;
             }
-            let until = heap.peek().map_or((HostTsc::MAX, u32::MAX), |Reverse(next)| *next);
+            let last = last_of_turn(lane, heap.peek().map(|Reverse(next)| *next), horizon);
             let mut head = Some(ts);
-            while let Some(ts) = head
-                && (ts, lane) <= until
-                && (ts < horizon || horizon == HostTsc::MAX)
-            {
-                self.emit(lane, ts, consumer);
-                self.since += 1;
+            while head.is_some_and(|ts| ts <= last) {
+                self.emit(lane, last, consumer);
                 if self.since == TAKE_EVERY {
                     self.since = 0;
                     consumer.take(out);
@@ -97,25 +93,31 @@ impl Merge {
         }
     }
 
-    fn emit<C: Consumer>(&mut self, lane: u32, ts: HostTsc, consumer: &mut C) {
+    /// Hands over the lane's next event, and those behind it in its chunk up to time `last` or the next question for
+    /// batches.
+    fn emit<C: Consumer>(&mut self, lane: u32, last: HostTsc, consumer: &mut C) {
         let queue = &mut self.queues[lane as usize];
         let Some(chunk) = queue.chunks.front() else { return };
-        // A stream may step back from one chunk to the next; merged time never does.
-        let ts = ts.max(self.now);
-        while let Some(lost) = lost_before(chunk, queue.next_lost, queue.at) {
-            consumer.lost(lane, ts, lost.count);
-            queue.next_lost += 1;
+        let Some((first, behind)) = chunk.records.get(queue.at..).and_then(<[_]>::split_first) else { return };
+        let behind = behind.iter().take_while(|record| HostTsc::new(record.ts) <= last);
+        let room = (TAKE_EVERY - self.since) as usize;
+        let before = queue.at;
+        for record in std::iter::once(first).chain(behind).take(room) {
+            // A stream may step back from one chunk to the next; merged time never does.
+            self.now = self.now.max(HostTsc::new(record.ts));
+            while let Some(lost) = lost_before(chunk, queue.next_lost, queue.at) {
+                consumer.lost(lane, self.now, lost.count);
+                queue.next_lost += 1;
+            }
+            consumer.event(lane, self.now, record, chunk.payload(record));
+            queue.at += 1;
         }
-        if let Some(record) = chunk.records.get(queue.at) {
-            consumer.event(lane, ts, record, chunk.payload(record));
-        }
-        queue.at += 1;
-        queue.last = ts;
+        self.since += (queue.at - before) as u32;
+        queue.last = self.now;
         queue.seen = true;
-        self.now = ts;
         if queue.coming == 0 && queue.chunks.len() == 1 && queue.at >= chunk_len(queue) {
             queue.ended = true;
-            consumer.ends(lane, ts);
+            consumer.ends(lane, self.now);
         }
     }
 
@@ -134,6 +136,18 @@ impl Merge {
         }
         consumer.take(out);
     }
+}
+
+/// Up to which time a lane goes on: until `next` has its turn, which of equal times is the lower lane's, or `horizon`
+/// comes.
+fn last_of_turn(lane: u32, next: Option<(HostTsc, u32)>, horizon: HostTsc) -> HostTsc {
+    let before = |ts: HostTsc| HostTsc::new(ts.get().saturating_sub(1));
+    let turn = match next {
+        Some((ts, other)) if lane < other => ts,
+        Some((ts, _)) => before(ts),
+        None => HostTsc::MAX,
+    };
+    if horizon == HostTsc::MAX { turn } else { turn.min(before(horizon)) }
 }
 
 fn chunk_len(queue: &Queue) -> usize {

@@ -120,13 +120,15 @@ fn number(threads: &[i32], ids: &BTreeMap<i32, Option<u32>>) -> Option<Vec<(u32,
 pub(super) fn neighbours(threads: &BTreeMap<i32, Option<u32>>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (&tid, &id) in threads {
-        let fits = groups.last().and_then(|g| g.vcpus.last()).is_some_and(|&(last, _)| id.is_none_or(|id| id > last));
-        if !fits {
-            groups.push(Group::default());
-        }
-        if let Some(group) = groups.last_mut() {
-            let next = group.vcpus.last().map_or(0, |(last, _)| last + 1);
-            group.vcpus.push((id.unwrap_or(next), tid));
+        let last = groups.last().and_then(|group| group.vcpus.last()).map(|&(last, _)| last);
+        // Where an id is missing, it is the next.
+        let fits = last.and_then(|last| match id {
+            Some(id) => (id > last).then_some(id),
+            None => last.checked_add(1),
+        });
+        match (fits, groups.last_mut()) {
+            (Some(id), Some(group)) => group.vcpus.push((id, tid)),
+            _ => groups.push(Group { vcpus: vec![(id.unwrap_or(0), tid)], ..Group::default() }),
         }
     }
     groups
@@ -160,6 +162,12 @@ mod tests {
         let groups = group(&survey(&[(5, 0), (6, 1), (8, 0), (9, 1)]), &[], &BTreeMap::new());
         assert_eq!(vcpus(&groups), [vec![(0, 5), (1, 6)], vec![(0, 8), (1, 9)]]);
         assert_eq!(groups[0].pid, None);
+    }
+
+    #[test]
+    fn the_largest_vcpu_id_has_none_behind_it() {
+        let groups = neighbours(&[(5, Some(u32::MAX)), (6, None), (7, None)].into());
+        assert_eq!(vcpus(&groups), [vec![(u32::MAX, 5)], vec![(0, 6), (1, 7)]]);
     }
 
     #[test]

@@ -55,10 +55,21 @@ impl KallsymsPlace {
                 let mut reader = Reader::new(source, start, start.saturating_add(len), endian);
                 reader.take_limited(len, limits, Limit::Section, "kallsyms")
             }
-            Self::Section(section) => section.with_reader(source, compression, endian, budget, |reader| {
+            Self::Section(section) => {
+                let Some(mut bytes) = section.unpacked(source, compression, endian, budget)? else {
+                    return section.with_reader(source, compression, endian, budget, |reader| {
+                        let size = u64::from(reader.u32("the size of kallsyms")?);
+                        reader.take_limited(size, limits, Limit::Section, "kallsyms")
+                    });
+                };
+                let mut reader = Reader::inside(&bytes, section.start(), endian);
                 let size = u64::from(reader.u32("the size of kallsyms")?);
-                reader.take_limited(size, limits, Limit::Section, "kallsyms")
-            }),
+                reader.skip(size, "kallsyms")?;
+                // Megabytes stay where they are: what stood before them becomes empty lines.
+                bytes.truncate(4 + size as usize);
+                bytes[..4].fill(b'\n');
+                Ok(bytes)
+            }
         }
     }
 }

@@ -58,11 +58,29 @@ impl Section {
         budget: &Budget,
         parse: impl FnOnce(&mut Reader<'_>) -> Result<T>,
     ) -> Result<T> {
-        let unknown = if self.id == 0 { source.len() } else { self.start() };
-        let mut reader = Reader::new(source, self.start(), self.end_or(unknown), endian);
-        if !self.compressed {
-            return parse(&mut reader);
+        match self.unpacked(source, compression, endian, budget)? {
+            None => parse(&mut self.reader(source, endian)),
+            Some(bytes) => parse(&mut Reader::inside(&bytes, self.start(), endian)),
         }
+    }
+
+    fn reader<'a>(&self, source: &'a dyn ReadAt, endian: Endian) -> Reader<'a> {
+        let unknown = if self.id == 0 { source.len() } else { self.start() };
+        Reader::new(source, self.start(), self.end_or(unknown), endian)
+    }
+
+    /// The bytes after decompression, if they are compressed.
+    pub(super) fn unpacked(
+        &self,
+        source: &dyn ReadAt,
+        compression: Compression,
+        endian: Endian,
+        budget: &Budget,
+    ) -> Result<Option<Vec<u8>>> {
+        if !self.compressed {
+            return Ok(None);
+        }
+        let mut reader = self.reader(source, endian);
         let packed = reader.u32("the section's compressed size")?;
         let unpacked = reader.u32("the section's unpacked size")?;
         let limits = budget.limits();
@@ -72,7 +90,7 @@ impl Section {
         let packed = reader.take(u64::from(packed), u64::from(u32::MAX), "a compressed section")?;
         let mut bytes = Vec::new();
         compression.unpack(&packed, unpacked as usize, &mut bytes).map_err(|error| error.at(self.start()))?;
-        parse(&mut Reader::inside(&bytes, self.start(), endian))
+        Ok(Some(bytes))
     }
 }
 
