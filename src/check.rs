@@ -209,7 +209,7 @@ fn check_vcpu(session: &Session, counts: &[Inside], vm: usize, index: usize) -> 
             distance_ns: rate.duration(distance),
         }),
         uncertainty: vcpu.history.segments.iter().map(|s| s.uncertainty).max().unwrap_or(0),
-        segments: segment_reports(vcpu),
+        segments: segment_reports(vcpu).collect(),
         time_shift_apart_ns: time_shift_apart(session, vcpu),
     };
     if report.events > 0 {

@@ -1,6 +1,6 @@
-//! Tools of the whole-program benches (`benches/all.sh`), built like the program that they measure.
+//! Tools of the whole-program benches (`benches/all.py`), built like the program that they measure.
 //!
-//! `volume multiply CAPTURE OUTPUT --times N [--machines N] [--compression none|zstd]`: a larger capture.
+//! `volume multiply CAPTURE OUTPUT --times N [--machines N] [--compression none|zstd] [--hz N]`: a larger capture.
 //! `volume floor CAPTURE --bytes N -o FILE`: the least that a converter must do.
 //! `volume naive TRACE -o FILE`: the same Perfetto trace without interned strings, delta times and defaults.
 
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     }
 }
 
-const USAGE: &str = "volume multiply CAPTURE OUTPUT --times N [--machines N] [--compression none|zstd]
+const USAGE: &str = "volume multiply CAPTURE OUTPUT --times N [--machines N] [--compression none|zstd] [--hz N]
 volume floor CAPTURE --bytes N -o FILE
 volume naive TRACE -o FILE";
 
@@ -56,8 +56,9 @@ fn run(args: &[&str]) -> Result<String> {
             };
             let machines = u32::try_from(number("--machines", 1)?)?;
             let times = number("--times", 1)?;
-            let made =
-                multiply::multiply(&multiply::Plan { from: from.into(), to: to.into(), times, machines, compression })?;
+            let hz = option(args, "--hz").map(str::parse).transpose()?;
+            let (from, to) = (from.into(), to.into());
+            let made = multiply::multiply(&multiply::Plan { from, to, times, machines, compression, hz })?;
             Ok(format!("{} events, {} bytes", made.events, made.bytes))
         }
         ["floor", from, ..] => {

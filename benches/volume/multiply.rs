@@ -30,6 +30,8 @@ pub struct Plan {
     pub machines: u32,
     /// Compression of the new files; `None` is that of the old.
     pub compression: Option<Compression>,
+    /// The TSC rate, for captures that do not tell it.
+    pub hz: Option<u64>,
 }
 
 /// What was made.
@@ -62,7 +64,7 @@ pub fn multiply(plan: &Plan) -> Result<Made> {
     if plan.times == 0 || plan.machines == 0 {
         return Err("nothing is wanted".into());
     }
-    let request = Request { paths: vec![plan.from.clone()], ..Request::default() };
+    let request = Request { paths: vec![plan.from.clone()], tsc_hz: plan.hz, ..Request::default() };
     let session = Session::open(&request, &Monitor::silent())?;
     let hz = session.rate.hz.ok_or("the TSC rate is unknown")?;
     let segments = session.vms.iter().flat_map(|vm| &vm.vcpus).flat_map(|vcpu| &vcpu.history.segments);

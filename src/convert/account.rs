@@ -14,7 +14,7 @@ use crate::time::HostTsc;
 use crate::timeline::{Outcome, Stall};
 
 /// The offset history as reports show it.
-pub fn segment_reports(vcpu: &Vcpu) -> Vec<SegmentReport> {
+pub fn segment_reports(vcpu: &Vcpu) -> impl Iterator<Item = SegmentReport> {
     let report = |s: &Segment| SegmentReport {
         from: (s.from != HostTsc::MIN).then(|| s.from.get()),
         to: (s.to != HostTsc::MAX).then(|| s.to.get()),
@@ -25,7 +25,7 @@ pub fn segment_reports(vcpu: &Vcpu) -> Vec<SegmentReport> {
         source: s.source.to_string(),
         uncertainty: s.uncertainty,
     };
-    vcpu.history.segments.iter().map(report).collect()
+    vcpu.history.segments.iter().map(report)
 }
 
 /// The offset histories of all vCPUs, in the order of their rows.
@@ -33,7 +33,7 @@ pub fn offset_reports(session: &Session) -> Vec<OffsetReport> {
     let vcpus = session.vms.iter().flat_map(|vm| vm.vcpus.iter().map(move |v| (vm, v)));
     let of = |(vm, v): (&Vm, &Vcpu)| {
         let report = |segment| OffsetReport { vm: vm.name.clone(), vcpu: v.number, segment };
-        segment_reports(v).into_iter().map(report).collect::<Vec<_>>()
+        segment_reports(v).map(report).collect::<Vec<_>>()
     };
     vcpus.flat_map(of).collect()
 }
@@ -84,7 +84,7 @@ pub(super) fn report(session: &Session, lanes: &Lanes<'_>, ledgers: &[Ledger], o
                 events: events_of(session, v, c),
                 checked: found.map_or(0, |o| o.check.checked),
                 inside: found.map_or(0, |o| o.check.inside),
-                segments: segment_reports(vcpu),
+                segments: segment_reports(vcpu).collect(),
                 time_shift_apart_ns: time_shift_apart(session, vcpu),
             }
         });

@@ -12,7 +12,7 @@ const GUEST_EVENTS: u64 = 37_468 + 44_397;
 fn multiplied(times: u64, machines: u32) -> (Made, u64, serde_json::Value) {
     let scratch = Scratch::new();
     let to = scratch.path("out");
-    let plan = Plan { from: fixture("two-vm").into(), to: to.clone(), times, machines, compression: None };
+    let plan = Plan { from: fixture("two-vm").into(), to: to.clone(), times, machines, compression: None, hz: None };
     let made = multiply(&plan).expect("multiplied");
     let to = to.display().to_string();
     let found = json(["inspect", "--json", &to]);
