@@ -149,7 +149,7 @@ fn rooms_of_capture(session: &Session, events: u64) {
                     chunk.records.clear();
                     chunk.lost.clear();
                     let start = Instant::now();
-                    walk(&layout, &ids, origin, &mut chunk);
+                    walk(&layout, &ids, origin, &mut chunk, 0);
                     *time += start.elapsed();
                 }
                 assert_eq!(chunk.records.len(), records, "a capture of 4 KiB pages");

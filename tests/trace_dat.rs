@@ -107,6 +107,39 @@ fn every_shape_of_file() {
     }
 }
 
+/// Neighbours are read together where there are so many.
+#[test]
+fn more_chunks_than_are_kept_one_by_one() {
+    let layout = layout(Endian::Little, 8);
+    let mut builder = PageBuilder::new(layout);
+    let mut expected = Contents::default();
+    for n in 0..40_000_u32 {
+        let payload = Payload::new(layout, 100, 42).u32(n).u64(7).bytes();
+        let seen = builder.event(u64::from(n) << 10, &payload);
+        builder.end_page();
+        expected.events.push((String::new(), 0, seen, payload));
+    }
+    let mut bytes = TraceDat::new(7, layout)
+        .compression(Compression::Zstd)
+        .compress_metadata(false)
+        .chunk_pages(1)
+        .format("test", &format_text("ping", 100, &[Field::u32("n"), Field::u64("seed")]))
+        .buffer("", "x86-tsc", vec![(0, builder.finish())])
+        .to_bytes();
+    let capture = open(bytes.clone()).unwrap();
+    let chunks = capture.buffers[0].streams[0].source.chunks();
+    assert!((1000..33_000).contains(&chunks), "{chunks}");
+    assert!(contents(&capture) == expected);
+
+    // One of them does not unpack: its neighbours do.
+    let magic = [0x28, 0xb5, 0x2f, 0xfd];
+    let frame = bytes.windows(4).enumerate().filter(|(_, four)| *four == magic).nth(12_345).unwrap().0;
+    bytes[frame] ^= 1;
+    expected.events.remove(12_345);
+    expected.damaged = 1;
+    assert!(contents(&open(bytes).unwrap()) == expected);
+}
+
 #[test]
 fn metadata() {
     for (version, layout, compression) in shapes() {

@@ -22,7 +22,7 @@ struct Function {
     line: u32,
 }
 
-/// Lines whose functions are in order by address, the first and the last of them being functions.
+/// Functions that are in order by address: the first, and which lines they stand in.
 struct Stretch {
     address: u64,
     start: u32,
@@ -32,8 +32,8 @@ struct Stretch {
 /// How long a stretch is, in bytes: what is searched line by line.
 const STRETCH: usize = 4 << 10;
 
-/// The text, and how to find an address in it. The kernel writes its own symbols in order and its modules' behind them,
-/// so that only the latter have to be sorted.
+/// The lines of functions, and how to find an address in them. The kernel writes its own symbols in order and its
+/// modules' behind them, so that only the latter have to be sorted.
 #[derive(Default)]
 struct Table {
     text: Vec<u8>,
@@ -87,11 +87,18 @@ impl fmt::Debug for Kallsyms {
 impl Table {
     /// Lines of `address type name [module]`. Lines that are not such, data and zero addresses (what a user without
     /// rights sees) are passed over; of several names of one address the first counts.
-    fn parse(text: Vec<u8>) -> Self {
+    fn parse(mut text: Vec<u8>) -> Self {
         let (mut ordered, mut others) = (Vec::<Stretch>::new(), Vec::new());
-        let mut last = 0;
-        for Line { start, end, address, .. } in functions(&text, 0) {
-            let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else { break };
+        let (mut last, mut at, mut kept) = (0, 0, 0);
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            let len = memchr::memchr(b'\n', rest).map_or(rest.len(), |feed| feed + 1);
+            let line = at..at + len;
+            at = line.end;
+            let Some((address, _)) = text.get(line.clone()).and_then(function) else { continue };
+            // Only functions are kept, and they move up.
+            text.copy_within(line, kept);
+            let (Ok(start), Ok(end)) = (u32::try_from(kept), u32::try_from(kept + len)) else { break };
+            kept += len;
             if address < last || !others.is_empty() {
                 others.push(Function { address, line: start });
                 continue;
@@ -103,6 +110,8 @@ impl Table {
             }
             last = address;
         }
+        text.truncate(kept);
+        text.shrink_to_fit();
         ordered.shrink_to_fit();
         others.shrink_to_fit();
         others.sort_by_key(|f| f.address);
@@ -112,66 +121,28 @@ impl Table {
 
     /// The last function that starts at `address` or before.
     fn find(&self, address: u64) -> Option<(u64, &[u8])> {
-        let found = [self.find_ordered(address), self.find_other(address)];
+        let found = [self.find_other(address), self.find_ordered(address)];
         // Of one address, the ordered one has come first.
-        let Line { address, name, .. } = found.into_iter().flatten().rev().max_by_key(|line| line.address)?;
+        let (address, name) = found.into_iter().flatten().max_by_key(|(address, _)| *address)?;
         Some((address, name_at(name)))
     }
 
-    fn find_ordered(&self, address: u64) -> Option<Line<'_>> {
+    fn find_ordered(&self, address: u64) -> Option<(u64, &[u8])> {
         let index = self.ordered.partition_point(|s| s.address <= address).checked_sub(1)?;
         let Stretch { start, end, .. } = *self.ordered.get(index)?;
-        let lines = functions(self.text.get(..end as usize)?, start as usize);
-        let mut found: Option<Line<'_>> = None;
-        for line in lines.take_while(|line| line.address <= address) {
-            if found.as_ref().is_none_or(|before| before.address < line.address) {
+        let lines = self.text.get(start as usize..end as usize)?.split(|&byte| byte == b'\n').filter_map(function);
+        let mut found: Option<(u64, &[u8])> = None;
+        for line in lines.take_while(|line| line.0 <= address) {
+            if found.is_none_or(|before| before.0 < line.0) {
                 found = Some(line);
             }
         }
         found
     }
 
-    fn find_other(&self, address: u64) -> Option<Line<'_>> {
+    fn find_other(&self, address: u64) -> Option<(u64, &[u8])> {
         let index = self.others.partition_point(|f| f.address <= address).checked_sub(1)?;
-        functions(&self.text, self.others.get(index)?.line as usize).next()
-    }
-}
-
-/// A line that is a function's.
-struct Line<'a> {
-    start: usize,
-    /// Without the line feed.
-    end: usize,
-    address: u64,
-    /// And the module, if there is one.
-    name: &'a [u8],
-}
-
-/// The functions in `text` from byte `from` on.
-#[inline]
-fn functions(text: &[u8], from: usize) -> Functions<'_> {
-    Functions { text, at: from }
-}
-
-struct Functions<'a> {
-    text: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Iterator for Functions<'a> {
-    type Item = Line<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Line<'a>> {
-        loop {
-            let start = self.at;
-            let line = self.text.get(start..).filter(|rest| !rest.is_empty())?;
-            let len = memchr::memchr(b'\n', line).unwrap_or(line.len());
-            self.at = start + len + 1;
-            if let Some((address, name)) = line.get(..len).and_then(function) {
-                return Some(Line { start, end: start + len, address, name });
-            }
-        }
+        function(self.text.get(self.others.get(index)?.line as usize..)?)
     }
 }
 
@@ -188,7 +159,7 @@ fn function(line: &[u8]) -> Option<(u64, &[u8])> {
         Some(&digits) => sixteen_digits(digits)?,
         None => some_digits(line.get(..space)?)?,
     };
-    let empty = matches!(name.first(), None | Some(b' ' | b'\t' | b'\r'));
+    let empty = matches!(name.first(), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
     (address != 0 && !empty).then_some((address, name))
 }
 
@@ -241,7 +212,8 @@ mod tests {
     fn functions_are_found_by_any_address_in_them() {
         let symbols = Kallsyms::lazy(|| {
             let text = "ffffffff81000200 T second [module]\nffffffff81000100 t first\nffffffff81000180 d data\n\
-                        0000000000000000 T hidden\nnonsense\nffffffff81000300 T ";
+                        0000000000000000 T hidden\nnonsense\nffffffff81000300 T \n\
+                        ffffffff81000380 T ";
             Ok(text.into())
         });
         assert_eq!(symbols.find(0xffff_ffff_8100_0100), Some((0xffff_ffff_8100_0100, "first")));

@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 /// Chunks are runs of sub-buffers of about this many bytes,
 const CHUNK: usize = 64 << 10;
 /// and larger where there would be more than this many, as something is kept of each;
-const MAX_CHUNKS: u64 = 1 << 13;
-/// but not larger than this.
-const MAX_CHUNK: u64 = 1 << 20;
+const MAX_CHUNKS: u64 = 1 << 15;
+/// but not larger than this, as two dozen of them are in memory.
+const MAX_CHUNK: u64 = 1 << 19;
 
 /// What all streams of a capture share: the file, and how to read its sub-buffers.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ impl ChunkSource for RawPages {
         data.resize(left, 0);
         self.file.read(&mut data, offset)?;
         chunk.data = data;
-        walk(&self.layout, &self.file.ids, Origin { cpu: self.cpu, offset, compressed: false }, chunk);
+        walk(&self.layout, &self.file.ids, Origin { cpu: self.cpu, offset, compressed: false }, chunk, 0);
         Ok(())
     }
 }

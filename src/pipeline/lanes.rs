@@ -83,6 +83,7 @@ impl<'a> Lanes<'a> {
             }
             first_event += u64::from(chunk.records);
         }
+        chunks.shrink_to_fit();
         self.lanes.push(Lane {
             path: &capture.path,
             stream: &capture.buffers[found.buffer].streams[found.stream],

@@ -48,8 +48,15 @@ impl Merge {
         }
     }
 
-    /// Hands every event before `horizon` to the consumer.
-    pub(super) fn run<C: Consumer>(&mut self, horizon: HostTsc, consumer: &mut C, out: &mut Vec<C::Batch>) {
+    /// Hands events before `horizon` to the consumer: all of them, or about `most`. Gives whether there may be more.
+    pub(super) fn run<C: Consumer>(
+        &mut self,
+        horizon: HostTsc,
+        most: u64,
+        consumer: &mut C,
+        out: &mut Vec<C::Batch>,
+    ) -> bool {
+        let mut left = most;
         let mut heap: BinaryHeap<Reverse<(HostTsc, u32)>> = BinaryHeap::with_capacity(self.queues.len());
         for lane in 0..self.queues.len() as u32 {
             if let Some(ts) = self.head(lane, consumer) {
@@ -67,6 +74,10 @@ impl Merge {
                 if self.since == TAKE_EVERY {
                     self.since = 0;
                     consumer.take(out);
+                    left = left.saturating_sub(TAKE_EVERY.into());
+                    if left == 0 {
+                        return true;
+                    }
                 }
                 head = self.head(lane, consumer);
             }
@@ -74,6 +85,7 @@ impl Merge {
                 heap.push(Reverse((ts, lane)));
             }
         }
+        false
     }
 
     /// The time of the lane's next event; drops chunks that are used up.

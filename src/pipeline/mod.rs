@@ -21,8 +21,9 @@ use merge::Merge;
 /// Chunks per group. With the usual chunk of ten 4 KiB sub-buffers a group is about a megabyte and 25,000 events:
 /// large enough that the three stages rarely wait for each other, small enough for the caches.
 const GROUP: usize = 24;
-/// What an event is taken to need while it is decoded: its payload and its place. For chunks of unusual size.
-const EVENT_BYTES: u64 = 96;
+/// What an event is taken to need in each stage: its payload and its place, then what is drawn of it. With the usual
+/// limit a group has no more events than about 24 of the usual chunks.
+const EVENT_BYTES: u64 = 232;
 /// Groups that are in memory at a time, and what they are turned into.
 const STAGES: u64 = 4;
 
@@ -48,9 +49,14 @@ impl Limits {
         Self { memory: bytes.saturating_sub(BESIDES).max(1 << 20) }
     }
 
+    /// How many events a group may have.
+    fn events(self) -> u64 {
+        self.memory / STAGES / EVENT_BYTES
+    }
+
     /// Cuts the schedule into groups.
     fn groups<'a>(self, lanes: &[Lane<'_>], plan: &'a [Scheduled]) -> Vec<&'a [Scheduled]> {
-        let events = self.memory / STAGES / EVENT_BYTES;
+        let events = self.events();
         let mut groups = Vec::new();
         let (mut from, mut held) = (0, 0);
         for (at, s) in plan.iter().enumerate() {
@@ -123,9 +129,9 @@ pub fn run<C: Consumer>(
         Some(group) => decode(lanes, group, &mut free, monitor)?,
         None => Vec::new(),
     };
-    let mut batches: Vec<Work<C::Batch>> = Vec::new();
-    let mut buffers: Vec<Vec<u8>> = Vec::new();
-    let mut number = 0;
+    let mut drawn = Drawn::default();
+    // Where chunks of different lengths lie side by side, much of what was held back may be due with one group.
+    let most = limits.events() / 4 * 5;
     for n in 0..groups.len() {
         monitor.check()?;
         let next = groups.get(n + 1).copied().unwrap_or(&[]);
@@ -133,46 +139,70 @@ pub fn run<C: Consumer>(
         for loaded in &ready {
             ledgers[loaded.lane as usize].add(&loaded.ledger);
         }
-        let arrived = std::mem::take(&mut ready);
-        let encoding = std::mem::take(&mut batches);
-        let mut spare = std::mem::take(&mut free);
-        let (interpreted, (encoded, decoded)) = rayon::join(
-            || {
-                let mut out = Vec::new();
-                merge.add(arrived);
-                merge.run(horizon, consumer, &mut out);
-                out
-            },
-            || {
-                let encode_and_write = || {
-                    let encoded = encode_all(encoding, encode);
-                    encoded.iter().try_for_each(|done| write(&done.bytes)).map(|()| encoded)
-                };
-                rayon::join(encode_and_write, || decode(lanes, next, &mut spare, monitor))
-            },
-        );
-        for done in encoded? {
-            buffers.push(done.bytes);
-            consumer.recycle(done.batch);
+        merge.add(std::mem::take(&mut ready));
+        let mut wanted = next;
+        loop {
+            let encoding = std::mem::take(&mut drawn.work);
+            let mut spare = std::mem::take(&mut free);
+            let ((interpreted, more), (encoded, decoded)) = rayon::join(
+                || {
+                    let mut out = Vec::new();
+                    let more = merge.run(horizon, most, consumer, &mut out);
+                    (out, more)
+                },
+                || {
+                    let encode_and_write = || {
+                        let encoded = encode_all(encoding, encode);
+                        encoded.iter().try_for_each(|done| write(&done.bytes)).map(|()| encoded)
+                    };
+                    rayon::join(encode_and_write, || decode(lanes, wanted, &mut spare, monitor))
+                },
+            );
+            for done in encoded? {
+                drawn.buffers.push(done.bytes);
+                consumer.recycle(done.batch);
+            }
+            drawn.add(interpreted);
+            ready.extend(decoded?);
+            wanted = &[];
+            free = spare;
+            merge.recycle(&mut free);
+            if !more {
+                break;
+            }
         }
-        for batch in interpreted {
-            batches.push(Work { number, batch, bytes: buffers.pop().unwrap_or_default() });
-            number += 1;
-        }
-        ready = decoded?;
-        free = spare;
-        merge.recycle(&mut free);
     }
     let mut out = Vec::new();
     merge.finish(consumer, &mut out);
-    for batch in out {
-        batches.push(Work { number, batch, bytes: buffers.pop().unwrap_or_default() });
-        number += 1;
-    }
-    for done in encode_all(batches, encode) {
+    drawn.add(out);
+    for done in encode_all(drawn.work, encode) {
         write(&done.bytes)?;
     }
-    Ok(Done { ledgers, batches: number })
+    Ok(Done { ledgers, batches: drawn.number })
+}
+
+/// Batches that are to be encoded.
+struct Drawn<B> {
+    work: Vec<Work<B>>,
+    /// Room for bytes that was used before.
+    buffers: Vec<Vec<u8>>,
+    /// The next batch's.
+    number: u64,
+}
+
+impl<B> Default for Drawn<B> {
+    fn default() -> Self {
+        Self { work: Vec::new(), buffers: Vec::new(), number: 0 }
+    }
+}
+
+impl<B> Drawn<B> {
+    fn add(&mut self, batches: Vec<B>) {
+        for (number, batch) in (self.number..).zip(batches) {
+            self.work.push(Work { number, batch, bytes: self.buffers.pop().unwrap_or_default() });
+            self.number = number + 1;
+        }
+    }
 }
 
 /// A batch with room for its bytes.
@@ -201,7 +231,7 @@ struct Scheduled {
 }
 
 fn schedule(lanes: &[Lane<'_>]) -> Vec<Scheduled> {
-    let mut plan = Vec::new();
+    let mut plan = Vec::with_capacity(lanes.iter().map(|lane| lane.chunks.len()).sum());
     for (lane, l) in lanes.iter().enumerate() {
         let mut floor = HostTsc::MIN;
         for (at, chunk) in (0_u32..).zip(&l.chunks) {

@@ -134,7 +134,7 @@ impl Pull {
         let ((), decoded) = rayon::join(
             || {
                 merge.add(arrived);
-                merge.run(horizon, &mut Adapter { sink, pieces }, &mut Vec::new());
+                merge.run(horizon, u64::MAX, &mut Adapter { sink, pieces }, &mut Vec::new());
             },
             || decode(lanes, placements, &group, &mut free, monitor),
         );

@@ -26,7 +26,7 @@ pub fn run(data: &[u8]) {
         sub_buffer: 1024 << (size & 3),
     };
     let mut chunk = Chunk { data: pages.to_vec(), ..Chunk::default() };
-    walk(&layout, &IDS, Origin { cpu: 0, offset: 0, compressed: flags & 4 != 0 }, &mut chunk);
+    walk(&layout, &IDS, Origin { cpu: 0, offset: 0, compressed: flags & 4 != 0 }, &mut chunk, 0);
     drain::check(&chunk);
     assert!(chunk.records.len() <= pages.len() / 4, "more events than there is room for");
     assert!(chunk.damaged <= pages.len().div_ceil(layout.sub_buffer) as u64);

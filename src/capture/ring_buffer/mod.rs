@@ -76,11 +76,11 @@ impl Origin {
     }
 }
 
-/// Reads the sub-buffers that stand in `chunk.data` and appends what they hold to `chunk.records` and `chunk.lost`.
+/// Reads the sub-buffers that stand in `chunk.data` from byte `from` on and appends what they hold to `chunk.records` and `chunk.lost`.
 ///
 /// A sub-buffer that contradicts itself is read up to there: the rest of it is lost, described in `chunk.damage` and
 /// counted in `chunk.damaged`. So is an incomplete one at the end.
-pub fn walk(layout: &PageLayout, ids: &EventIds, origin: Origin, chunk: &mut Chunk) {
+pub fn walk(layout: &PageLayout, ids: &EventIds, origin: Origin, chunk: &mut Chunk, from: usize) {
     let size = layout.sub_buffer.max(MIN_SUB_BUFFER);
     let Chunk { data, records, lost, damage, damaged, .. } = chunk;
     let mut note = |index: usize, what: String| {
@@ -89,8 +89,8 @@ pub fn walk(layout: &PageLayout, ids: &EventIds, origin: Origin, chunk: &mut Chu
             damage.push(format!("{}: {what}", origin.sub_buffer(index, size)));
         }
     };
-    for (index, page) in data.chunks(size).enumerate() {
-        let Ok(start) = u32::try_from(index * size) else { break };
+    for (index, page) in data.get(from..).unwrap_or(&[]).chunks(size).enumerate() {
+        let Ok(start) = u32::try_from(from + index * size) else { break };
         if page.len() < size {
             note(index, format!("cut off after {} of {size} bytes, skipped", page.len()));
             break;

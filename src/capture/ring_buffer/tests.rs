@@ -64,7 +64,7 @@ impl Bytes {
 fn read(layout: PageLayout, pages: &[Vec<u8>]) -> Chunk {
     let mut chunk = Chunk { data: pages.concat(), ..Chunk::default() };
     let ids = EventIds::from_ids([7, 300].into_iter(), 0);
-    walk(&layout, &ids, Origin { cpu: 3, offset: 0x1000, compressed: false }, &mut chunk);
+    walk(&layout, &ids, Origin { cpu: 3, offset: 0x1000, compressed: false }, &mut chunk, 0);
     chunk
 }
 

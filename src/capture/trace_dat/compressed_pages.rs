@@ -3,20 +3,13 @@
 
 use super::Notes;
 use super::compression::Compression;
+use super::runs::{Run, Runs};
 use crate::capture::bytes::Cursor;
 use crate::capture::limits::{Limit, Limits};
 use crate::capture::raw_pages::PageFile;
 use crate::capture::ring_buffer::{Origin, PageLayout, walk};
 use crate::capture::{Chunk, ChunkSource};
 use crate::error::Result;
-
-/// Where a chunk's packed bytes stand.
-#[derive(Clone, Copy)]
-struct Entry {
-    offset: u64,
-    packed: u32,
-    unpacked: u32,
-}
 
 /// Chunks up to this size may be packed as tightly as they like: sub-buffers that are nearly empty shrink to nothing.
 const SMALL: u32 = 1 << 20;
@@ -37,7 +30,7 @@ pub(super) struct CompressedPages {
     compression: Compression,
     layout: PageLayout,
     cpu: u32,
-    entries: Vec<Entry>,
+    runs: Vec<Run>,
 }
 
 impl CompressedPages {
@@ -53,7 +46,7 @@ impl CompressedPages {
         notes: &mut Notes,
     ) -> Result<Self> {
         let end = end.min(file.source.len());
-        let mut entries = Vec::new();
+        let mut runs = Runs::new();
         let mut at = offset;
         let endian = layout.endian;
         if end.saturating_sub(at) < 4 {
@@ -89,7 +82,7 @@ impl CompressedPages {
                         limit.name()
                     ));
                 } else {
-                    entries.push(Entry { offset: data, packed, unpacked });
+                    runs.push(Run { offset: at, len: next - at, unpacked: unpacked.into() });
                 }
                 at = next;
                 if number + 1 == count && at - offset != stated && at - offset != stated.saturating_add(4) {
@@ -98,13 +91,12 @@ impl CompressedPages {
                 }
             }
         }
-        entries.shrink_to_fit();
-        Ok(Self { file, compression, layout, cpu, entries })
+        Ok(Self { file, compression, layout, cpu, runs: runs.done() })
     }
 
     /// Bytes after decompression.
     pub(super) fn unpacked_len(&self) -> u64 {
-        self.entries.iter().map(|entry| u64::from(entry.unpacked)).sum()
+        self.runs.iter().map(|run| run.unpacked).sum()
     }
 
     /// Reads the sub-buffers as `layout` says.
@@ -113,26 +105,66 @@ impl CompressedPages {
     }
 }
 
+impl CompressedPages {
+    /// Unpacks the chunk whose sizes `packed` begins with, and walks it. Gives how many bytes it took; `None` if it is not
+    /// what was there when the chunks were listed, with `left` bytes to be unpacked.
+    fn unpack(&self, packed: &[u8], offset: u64, left: &mut u64, chunk: &mut Chunk) -> Option<usize> {
+        let mut head = Cursor::new(packed, offset, self.layout.endian);
+        let (length, unpacked) = (head.u32("a chunk's size").ok()?, head.u32("a chunk's unpacked size").ok()?);
+        let length = usize::try_from(length).ok()?;
+        let packed = packed.get(8..)?.get(..length)?;
+        *left = left.checked_sub(unpacked.into())?;
+        let from = chunk.data.len();
+        let done = if from == 0 {
+            self.compression.unpack(packed, unpacked as usize, &mut chunk.data)
+        } else {
+            let mut data = Vec::new();
+            let done = self.compression.unpack(packed, unpacked as usize, &mut data);
+            done.map(|()| chunk.data.extend_from_slice(&data))
+        };
+        let offset = offset + 8;
+        match done {
+            Ok(()) => {
+                let origin = Origin { cpu: self.cpu, offset, compressed: true };
+                walk(&self.layout, &self.file.ids, origin, chunk, from);
+            }
+            Err(error) => {
+                chunk.data.truncate(from);
+                chunk.damaged += (unpacked as usize).div_ceil(self.layout.sub_buffer).max(1) as u64;
+                chunk.damage.push(format!("CPU {}, chunk at byte {offset:#x}: {error}", self.cpu));
+            }
+        }
+        Some(8 + length)
+    }
+}
+
 impl ChunkSource for CompressedPages {
     fn chunks(&self) -> usize {
-        self.entries.len()
+        self.runs.len()
     }
 
     fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()> {
         chunk.clear();
-        let Some(&Entry { offset, packed, unpacked }) = self.entries.get(index) else { return Ok(()) };
+        let Some(&Run { offset, len, unpacked }) = self.runs.get(index) else { return Ok(()) };
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let mut scratch = std::mem::take(&mut chunk.scratch);
         // Only ever grown, as growing means zeroing.
-        let length = chunk.scratch.len().max(packed as usize);
-        chunk.scratch.resize(length, 0);
-        let scratch = chunk.scratch.get_mut(..packed as usize).unwrap_or_default();
-        self.file.read(scratch, offset)?;
-        if let Err(error) = self.compression.unpack(scratch, unpacked as usize, &mut chunk.data) {
-            chunk.data.clear();
-            chunk.damaged = (unpacked as usize).div_ceil(self.layout.sub_buffer).max(1) as u64;
-            chunk.damage.push(format!("CPU {}, chunk at byte {offset:#x}: {error}", self.cpu));
-            return Ok(());
+        scratch.resize(scratch.len().max(len), 0);
+        let packed = scratch.get_mut(..len).unwrap_or_default();
+        let read = self.file.read(packed, offset);
+        let (mut at, mut left) = (0, unpacked);
+        while read.is_ok() && at < len {
+            let from = offset + at as u64;
+            let Some(took) = packed.get(at..).and_then(|rest| self.unpack(rest, from, &mut left, chunk)) else {
+                chunk.damaged += 1;
+                chunk
+                    .damage
+                    .push(format!("CPU {}, chunk at byte {from:#x}: changed while the file was read", self.cpu));
+                break;
+            };
+            at += took;
         }
-        walk(&self.layout, &self.file.ids, Origin { cpu: self.cpu, offset, compressed: true }, chunk);
-        Ok(())
+        chunk.scratch = scratch;
+        read
     }
 }

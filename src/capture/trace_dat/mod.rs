@@ -10,6 +10,7 @@ pub(super) mod metadata;
 pub(super) mod notes;
 mod options;
 mod orphans;
+mod runs;
 mod section;
 mod time_shift;
 pub(super) mod tracing_data;

@@ -57,11 +57,10 @@ fn parts_killed_in_the_midst_and_run_again_give_the_whole() {
     let to = parts.display().to_string();
     let done = kvm_timeline(["batch", "--summary", &to]);
     assert_eq!(done.code, 3, "{}", done.stderr);
-    assert!(
-        done.stdout.contains("45 captures: 42 converted, 0 finished before, 3 failed, 2 damaged\n"),
-        "{}",
-        done.stdout
-    );
+    // Each worker may have been killed between an output and its line in the log.
+    let lines =
+        (0..=3).map(|n| format!("45 captures: {} converted, {n} finished before, 3 failed, 2 damaged\n", 42 - n));
+    assert!(lines.into_iter().any(|line| done.stdout.contains(&line)), "{}", done.stdout);
     let done = kvm_timeline(["batch", "--summary", &to, "--json"]);
     let summary: Value = serde_json::from_str(&done.stdout).expect("JSON");
     assert_eq!(summary["workers"], 6);
