@@ -12,8 +12,8 @@ pub(super) struct Run {
 }
 
 /// How many runs a CPU may have before neighbours are joined: the program keeps something of each. Trace-cmd's chunks
-/// are of 40 KiB, which is a small part of a recording of gigabytes.
-const MAX_RUNS: usize = 1 << 15;
+/// are of 40 KiB, which is a small part of a recording of gigabytes. No fuzzer makes so many.
+const MAX_RUNS: usize = if cfg!(fuzzing) { 4 } else { 1 << 15 };
 /// Runs are not joined beyond this many bytes, packed or unpacked.
 const MAX_JOINED: u64 = 1 << 19;
 
