@@ -30,11 +30,10 @@ struct Stretch {
 }
 
 /// How long a stretch is, in bytes: what is searched line by line.
-const STRETCH: usize = 4 << 10;
+const STRETCH: usize = 1 << 10;
 
 /// The lines of functions, and how to find an address in them. The kernel writes its own symbols in order and its
 /// modules' behind them, so that only the latter have to be sorted.
-#[derive(Default)]
 struct Table {
     text: Vec<u8>,
     /// The functions up to the first that is out of order, by address.
@@ -104,6 +103,7 @@ impl Table {
                 continue;
             }
             match ordered.last_mut() {
+                // Another name of it.
                 Some(_) if address == last => {}
                 Some(stretch) if (end - stretch.start) as usize <= STRETCH => stretch.end = end,
                 _ => ordered.push(Stretch { address, start, end }),
@@ -142,7 +142,8 @@ impl Table {
 
     fn find_other(&self, address: u64) -> Option<(u64, &[u8])> {
         let index = self.others.partition_point(|f| f.address <= address).checked_sub(1)?;
-        function(self.text.get(self.others.get(index)?.line as usize..)?)
+        let rest = self.text.get(self.others.get(index)?.line as usize..)?;
+        function(rest.split(|&byte| byte == b'\n').next()?)
     }
 }
 
@@ -150,15 +151,24 @@ impl Table {
 #[inline]
 fn function(line: &[u8]) -> Option<(u64, &[u8])> {
     // Nearly all addresses have 16 digits.
-    let space = if line.get(16) == Some(&b' ') { 16 } else { line.iter().position(|&b| b == b' ')? };
-    let [kind, b' ', name @ ..] = line.get(space + 1..)? else { return None };
-    if !matches!(kind, b't' | b'T' | b'w' | b'W') {
-        return None;
+    if let Some((digits, [b' ', kind, b' ', name @ ..])) = line.split_first_chunk() {
+        if !is_function(*kind) {
+            return None;
+        }
+        if let Some(address) = sixteen_digits(*digits) {
+            return named(address, name);
+        }
     }
-    let address = match line.first_chunk().filter(|_| space == 16) {
-        Some(&digits) => sixteen_digits(digits)?,
-        None => some_digits(line.get(..space)?)?,
-    };
+    let (digits, rest) = line.split_at(line.iter().position(|&byte| byte == b' ')?);
+    let [b' ', kind, b' ', name @ ..] = rest else { return None };
+    if is_function(*kind) { named(some_digits(digits)?, name) } else { None }
+}
+
+fn is_function(kind: u8) -> bool {
+    matches!(kind, b't' | b'T' | b'w' | b'W')
+}
+
+fn named(address: u64, name: &[u8]) -> Option<(u64, &[u8])> {
     let empty = matches!(name.first(), None | Some(b' ' | b'\t' | b'\r' | b'\n'));
     (address != 0 && !empty).then_some((address, name))
 }
@@ -222,10 +232,18 @@ mod tests {
         assert_eq!(symbols.find(0x1000), None);
     }
 
+    fn kinds() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(&["t", "T", "d", "w"])
+    }
+
+    fn modules() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(&["", " [m]", "\t[m]"])
+    }
+
     /// Functions as the plainest way finds them.
     fn plain(text: &str, address: u64) -> Option<(u64, &str)> {
         let functions = text.lines().filter_map(|line| {
-            let mut words = line.split(' ');
+            let mut words = line.split([' ', '\t']);
             let (address, kind, name) = (words.next()?, words.next()?, words.next()?);
             let start = u64::from_str_radix(address, 16).ok()?;
             ("tTwW".contains(kind) && start != 0).then_some((start, name))
@@ -236,16 +254,16 @@ mod tests {
     proptest! {
         #[test]
         fn every_address_has_its_function(
-            lines in prop::collection::vec((0..40_u64, prop::sample::select(&["t", "T", "d", "w"]), 0..300_usize), 0..200),
+            lines in prop::collection::vec((0..40_u64, kinds(), 0..300_usize, (0..17_usize, modules())), 0..200),
             ordered in any::<prop::sample::Index>(),
             addresses in prop::collection::vec(0..9000_u64, 20),
         ) {
             // Steps up to some line, then whatever comes.
             let ordered = ordered.index(lines.len() + 1);
             let (mut at, mut text) = (0, String::new());
-            for (index, &(step, kind, length)) in lines.iter().enumerate() {
+            for (index, &(step, kind, length, (digits, module))) in lines.iter().enumerate() {
                 at = if index < ordered { at + step } else { (index as u64 * 37 % 200) * step };
-                text += &format!("{at:016x} {kind} n{index}{:x<length$}\n", "");
+                text += &format!("{at:0digits$x} {kind} n{index}{:x<length$}{module}\n", "");
             }
             let symbols = Kallsyms::from_text(text.as_str());
             for address in addresses {

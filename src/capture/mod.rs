@@ -198,6 +198,9 @@ pub trait ChunkSource: Send + Sync {
     fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()>;
 }
 
+/// Damage is described for this many places per chunk; the rest is counted.
+const DESCRIBED: usize = 16;
+
 /// A decoded chunk.
 #[derive(Default)]
 pub struct Chunk {
@@ -223,6 +226,14 @@ impl Chunk {
         self.lost.clear();
         self.damage.clear();
         self.damaged = 0;
+    }
+
+    /// Counts damaged sub-buffers and describes what happened, if not too much is described already.
+    fn note_damage(&mut self, damaged: u64, what: impl FnOnce() -> String) {
+        self.damaged += damaged;
+        if self.damage.len() < DESCRIBED {
+            self.damage.push(what());
+        }
     }
 
     /// The payload of a record, from its first common field on.

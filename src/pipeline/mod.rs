@@ -2,7 +2,8 @@
 //!
 //! Three stages overlap. While group `n` of chunks is interpreted, which must be sequential, group `n + 1` is decoded
 //! and group `n - 1` is encoded on whatever threads are free. Groups are cut by counts alone and batches by events, so
-//! the output is the same for any number of threads and any size of groups, and memory is bounded by three groups.
+//! the output is the same for any number of threads and any size of groups. Memory is bounded by three groups: where more
+//! than a group's events are due at once, interpreting stops for the encoders in between.
 
 pub mod lane;
 pub mod lanes;
@@ -18,11 +19,11 @@ use crate::time::HostTsc;
 use lane::{Lane, Ledger, Loaded};
 use merge::Merge;
 
-/// Chunks per group. With the usual chunk of ten 4 KiB sub-buffers a group is about a megabyte and 25,000 events:
+/// Chunks per group. With trace-cmd's chunks of ten 4 KiB sub-buffers a group is about a megabyte and 25,000 events:
 /// large enough that the three stages rarely wait for each other, small enough for the caches.
 const GROUP: usize = 24;
-/// What an event is taken to need in each stage: its payload and its place, then what is drawn of it. With the usual
-/// limit a group has no more events than about 24 of the usual chunks.
+/// What an event is taken to need in each stage: its payload and its place, then what is drawn of it. With the usual limit
+/// a group has at most 36,000 events, however long its chunks are.
 const EVENT_BYTES: u64 = 232;
 /// Groups that are in memory at a time, and what they are turned into.
 const STAGES: u64 = 4;
@@ -131,9 +132,8 @@ pub fn run<C: Consumer>(
     };
     let mut drawn = Drawn::default();
     // Where chunks of different lengths lie side by side, much of what was held back may be due with one group.
-    let most = limits.events() / 4 * 5;
+    let most_at_once = limits.events() / 4 * 5;
     for n in 0..groups.len() {
-        monitor.check()?;
         let next = groups.get(n + 1).copied().unwrap_or(&[]);
         let horizon = next.first().map_or(HostTsc::MAX, |s| s.start);
         for loaded in &ready {
@@ -142,12 +142,13 @@ pub fn run<C: Consumer>(
         merge.add(std::mem::take(&mut ready));
         let mut wanted = next;
         loop {
+            monitor.check()?;
             let encoding = std::mem::take(&mut drawn.work);
             let mut spare = std::mem::take(&mut free);
             let ((interpreted, more), (encoded, decoded)) = rayon::join(
                 || {
                     let mut out = Vec::new();
-                    let more = merge.run(horizon, most, consumer, &mut out);
+                    let more = merge.run(horizon, most_at_once, consumer, &mut out);
                     (out, more)
                 },
                 || {

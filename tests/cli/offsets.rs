@@ -1,6 +1,8 @@
 //! `offsets`: the history as data.
 
-use crate::run::{fixture, json, kvm_timeline, succeeds};
+use serde_json::Value;
+
+use crate::run::{Scratch, fixture, json, kvm_timeline, succeeds};
 
 #[test]
 fn a_table_of_signed_and_unsigned_offsets() {
@@ -50,6 +52,23 @@ fn csv_has_one_line_per_segment() {
     assert_eq!(lines[0], "vm,vcpu,from,to,offset,offset_unsigned,ratio,frac_bits,source,uncertainty");
     assert_eq!(lines.len(), 5, "{csv}");
     assert!(lines[1..].iter().all(|l| l.starts_with("a,") && l.split(',').count() == 10), "{csv}");
+}
+
+#[test]
+fn metadata_of_a_trace_lists_the_first_hundred() {
+    let scratch = Scratch::new();
+    let out = scratch.path("unstable.json");
+    succeeds(["convert", &fixture("unstable"), "--span", "all", "-o", &out.display().to_string()]);
+    let trace: Value = serde_json::from_slice(&std::fs::read(out).expect("an output")).expect("JSON");
+    let rows = json(["offsets", "--json", &fixture("unstable")]);
+    let rows = rows["offsets"].as_array().expect("rows");
+    for vcpu in trace["metadata"]["vms"][0]["vcpus"].as_array().expect("vCPUs") {
+        let all: Vec<&Value> = rows.iter().filter(|row| row["vcpu"] == vcpu["id"]).collect();
+        assert!(all.len() > 1000 && vcpu["segment_count"] == all.len(), "{} {}", all.len(), vcpu["segment_count"]);
+        let offsets = |rows: &[&Value]| rows.iter().map(|row| row["offset"].clone()).collect::<Vec<_>>();
+        let listed: Vec<&Value> = vcpu["segments"].as_array().expect("segments").iter().collect();
+        assert_eq!(offsets(&listed), offsets(&all[..100]));
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod layout;
 pub use layout::{MAX_SUB_BUFFER, MIN_SUB_BUFFER, PageLayout};
 
 use super::event_format::FormatTable;
-use super::{Chunk, Endian, Lost, Record};
+use super::{Chunk, DESCRIBED, Endian, Lost, Record};
 
 const DELTA: u32 = (1 << 27) - 1;
 const COMMIT: u64 = (1 << 27) - 1;
@@ -16,8 +16,6 @@ const MISSED: u64 = 1 << 31;
 const MISSED_STORED: u64 = 1 << 30;
 /// The bits of a stamp that an absolute time entry does not hold.
 const BEYOND_59: u64 = 0x1f << 59;
-/// Damage is described for this many places per chunk; the rest is counted.
-const DESCRIBED: usize = 16;
 
 /// From the `common_type` in a record to the index of its format, without a search.
 pub struct EventIds {

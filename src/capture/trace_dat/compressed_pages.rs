@@ -1,5 +1,5 @@
 //! Compressed sub-buffers of one CPU of a version 7 file: `u32 count`, then chunks of `u32 packed size, u32 unpacked
-//! size, data`.
+//! size, data`. Where there are very many, neighbours are read as one (`runs.rs`).
 
 use super::Notes;
 use super::compression::Compression;
@@ -9,7 +9,7 @@ use crate::capture::limits::{Limit, Limits};
 use crate::capture::raw_pages::PageFile;
 use crate::capture::ring_buffer::{Origin, PageLayout, walk};
 use crate::capture::{Chunk, ChunkSource};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Chunks up to this size may be packed as tightly as they like: sub-buffers that are nearly empty shrink to nothing.
 const SMALL: u32 = 1 << 20;
@@ -103,9 +103,12 @@ impl CompressedPages {
     pub(super) fn set_layout(&mut self, layout: PageLayout) {
         self.layout = layout;
     }
-}
 
-impl CompressedPages {
+    /// How many sub-buffers so many bytes are, for counting damage.
+    fn sub_buffers(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.layout.sub_buffer.max(1) as u64).max(1)
+    }
+
     /// Unpacks the chunk whose sizes `packed` begins with, and walks it. Gives how many bytes it took; `None` if it is not
     /// what was there when the chunks were listed, with `left` bytes to be unpacked.
     fn unpack(&self, packed: &[u8], offset: u64, left: &mut u64, chunk: &mut Chunk) -> Option<usize> {
@@ -130,8 +133,8 @@ impl CompressedPages {
             }
             Err(error) => {
                 chunk.data.truncate(from);
-                chunk.damaged += (unpacked as usize).div_ceil(self.layout.sub_buffer).max(1) as u64;
-                chunk.damage.push(format!("CPU {}, chunk at byte {offset:#x}: {error}", self.cpu));
+                let what = || format!("CPU {}, chunk at byte {offset:#x}: {error}", self.cpu);
+                chunk.note_damage(self.sub_buffers(unpacked.into()), what);
             }
         }
         Some(8 + length)
@@ -146,7 +149,9 @@ impl ChunkSource for CompressedPages {
     fn read(&self, index: usize, chunk: &mut Chunk) -> Result<()> {
         chunk.clear();
         let Some(&Run { offset, len, unpacked }) = self.runs.get(index) else { return Ok(()) };
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let Ok(len) = usize::try_from(len) else {
+            return Err(Error::format("a chunk is larger than this machine's addresses").at(offset));
+        };
         let mut scratch = std::mem::take(&mut chunk.scratch);
         // Only ever grown, as growing means zeroing.
         scratch.resize(scratch.len().max(len), 0);
@@ -156,10 +161,8 @@ impl ChunkSource for CompressedPages {
         while read.is_ok() && at < len {
             let from = offset + at as u64;
             let Some(took) = packed.get(at..).and_then(|rest| self.unpack(rest, from, &mut left, chunk)) else {
-                chunk.damaged += 1;
-                chunk
-                    .damage
-                    .push(format!("CPU {}, chunk at byte {from:#x}: changed while the file was read", self.cpu));
+                let what = || format!("CPU {}, chunk at byte {from:#x}: changed while the file was read", self.cpu);
+                chunk.note_damage(self.sub_buffers(left), what);
                 break;
             };
             at += took;

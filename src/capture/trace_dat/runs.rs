@@ -62,7 +62,7 @@ impl Runs {
 }
 
 impl Run {
-    /// Makes one of two, if one begins where the other ends and both have at most `size` bytes.
+    /// Makes one of two, if one begins where the other ends and together they have at most `size` bytes.
     fn join(&mut self, next: &Self, size: u64) -> bool {
         let (len, unpacked) = (self.len.saturating_add(next.len), self.unpacked.saturating_add(next.unpacked));
         let fits = self.offset + self.len == next.offset && len.max(unpacked) <= size;
