@@ -74,7 +74,8 @@ impl Origin {
     }
 }
 
-/// Reads the sub-buffers that stand in `chunk.data` from byte `from` on and appends what they hold to `chunk.records` and `chunk.lost`.
+/// Reads the sub-buffers that stand in `chunk.data` from byte `from` on, and appends what they hold to `chunk.records` and
+/// `chunk.lost`.
 ///
 /// A sub-buffer that contradicts itself is read up to there: the rest of it is lost, described in `chunk.damage` and
 /// counted in `chunk.damaged`. So is an incomplete one at the end.
