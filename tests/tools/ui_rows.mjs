@@ -45,7 +45,9 @@ const flags = [
   '--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-sync',
   '--disable-component-update', '--window-size=1400,1000', `--user-data-dir=${profile}`, '--remote-debugging-pipe', 'about:blank',
 ];
-const chromium = spawn(browser, flags, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
+// A group of its own, so that none of its many processes outlives it.
+const chromium = spawn(browser, flags, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'], detached: true });
+const gone = new Promise((exited) => chromium.on('exit', exited));
 const [, , , to, from] = chromium.stdio;
 
 // The DevTools protocol over two pipes: messages of JSON, each with a NUL behind it.
@@ -70,6 +72,20 @@ function ask(method, params = {}, sessionId = undefined) {
   });
 }
 
+// Those that were killed may not all have ended: one of them may put a file into a folder that is being removed. What cannot
+// be removed is not what this looks for.
+async function remove(folder) {
+  for (let tries = 0; tries < 50; tries += 1) {
+    try {
+      fs.rmSync(folder, { recursive: true, force: true });
+      return;
+    } catch {
+      await new Promise((later) => setTimeout(later, 100));
+    }
+  }
+  console.error(`${folder} is left`);
+}
+
 let shown = '';
 let left = wanted;
 try {
@@ -84,10 +100,10 @@ try {
     left = wanted.filter((row) => !shown.includes(row));
   }
 } finally {
-  chromium.kill();
+  process.kill(-chromium.pid, 'SIGKILL');
   server.close();
-  await new Promise((gone) => chromium.on('exit', gone));
-  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  await gone;
+  await remove(profile);
 }
 if (left.length > 0) {
   console.error(`not on the page: ${left.join(', ')}; it shows:\n${shown}`);
