@@ -1,7 +1,7 @@
 //! Where bytes come from: a file, or memory (an unpacked archive member, a decompressed section).
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,6 +87,49 @@ impl ReadAt for Arc<[u8]> {
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         (**self).read_exact_at(buffer, offset)
+    }
+}
+
+/// Reads a [`ReadAt`] front to back.
+#[derive(Clone)]
+pub(crate) struct SourceReader {
+    source: Arc<dyn ReadAt>,
+    at: u64,
+    end: u64,
+}
+
+impl SourceReader {
+    pub(crate) fn new(source: Arc<dyn ReadAt>) -> Self {
+        Self::within(source, 0, u64::MAX)
+    }
+
+    /// Reads bytes `start..end`, clipped to what is there.
+    pub(crate) fn within(source: Arc<dyn ReadAt>, start: u64, end: u64) -> Self {
+        let end = end.min(source.len());
+        Self { source, at: start, end }
+    }
+}
+
+impl Read for SourceReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_sub(self.at);
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let Some(buffer) = buffer.get_mut(..count) else { return Ok(0) };
+        self.source.read_exact_at(buffer, self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for SourceReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.end.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::archive::{self, Budget};
 use super::event_format::{EventFormat, FormatTable};
-use super::kallsyms::Kallsyms;
+use super::kallsyms::{self, Kallsyms};
 use super::limits::{Limit, Limits};
 use super::raw_pages::{PageFile, RawPages};
 use super::ring_buffer::EventIds;
@@ -155,9 +155,7 @@ impl Copy<'_> {
             cmdlines: cmdlines(&text("saved_cmdlines")?),
             tgids: text("saved_tgids")?.lines().filter_map(tgid).collect(),
             printk_formats: printk_formats(&text("printk_formats")?),
-            kallsyms: Some(text("kallsyms")?)
-                .filter(|symbols| !symbols.is_empty())
-                .map(|text| Arc::new(Kallsyms::from_text(text))),
+            kallsyms: self.kallsyms(directory, &entries)?,
             ..CaptureInfo::default()
         })
     }
@@ -315,6 +313,20 @@ impl Copy<'_> {
         limits.check(limit, source.len(), "bytes of a text").map_err(|error| error.in_file(&shown))?;
         let bytes = head(&shown, &*source, source.len())?;
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// `kallsyms` as copied from /proc, looked at when a name is needed.
+    fn kallsyms(&self, directory: &Path, entries: &[Entry]) -> Result<Option<Arc<Kallsyms>>> {
+        let Some(entry) = find(entries, &["kallsyms"]) else { return Ok(None) };
+        let path = directory.join(&entry.name);
+        let (shown, packed, budget) = (self.tree.shown(&path), self.tree.open(&path)?, Arc::clone(self.budget));
+        let symbols = Kallsyms::lazy(move || {
+            let source = archive::unpack_file(&shown, Arc::clone(&packed), &budget)?;
+            budget.limits().check(Limit::Section, source.len(), "bytes of a text").map_err(|e| e.in_file(&shown))?;
+            let len = source.len();
+            Ok(kallsyms::stored(source, 0, len))
+        });
+        Ok(Some(Arc::new(symbols)))
     }
 
     fn source(&self, path: &Path) -> Result<Arc<dyn ReadAt>> {

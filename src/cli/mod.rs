@@ -104,6 +104,10 @@ pub fn main() -> Exit {
     if let Some(threads) = cli.threads {
         pool = pool.num_threads(usize::from(threads));
     }
+    // One thread fewer to start, and the memory of this one grows in larger steps. A batch only waits here.
+    if !matches!(cli.command, Command::Batch(_)) {
+        pool = pool.use_current_thread();
+    }
     let quiet = cli.quiet;
     let done = match pool.build() {
         Ok(pool) => match &cli.command {

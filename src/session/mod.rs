@@ -296,7 +296,7 @@ impl Session {
             let path = input.capture.path.display();
             damaged.extend(input.capture.info.damaged.iter().map(|d| format!("{path}: {d}")));
             if let Some(error) = input.capture.info.kallsyms.as_ref().and_then(|symbols| symbols.failure()) {
-                damaged.push(format!("{path}: functions have no names, as kallsyms cannot be read: {error}"));
+                damaged.push(format!("{path}: not all functions have names, as kallsyms cannot be read: {error}"));
             }
             for stream in input.survey.streams.iter().filter(|s| s.damaged > 0) {
                 let what = stream.damage.join("; ");

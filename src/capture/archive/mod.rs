@@ -13,11 +13,11 @@ mod tar_members;
 mod tests;
 mod zip_members;
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::source::ReadAt;
+use super::source::{ReadAt, SourceReader};
 use super::tree::{Tree, head};
 use crate::error::{Code, Error, ErrorKind, Result};
 
@@ -168,42 +168,6 @@ fn damaged(packing: Packing, error: io::Error) -> Error {
         }
         io::ErrorKind::OutOfMemory => Error::new(ErrorKind::Limit, format!("cannot unpack {name}: {error}")),
         _ => Error::format(format!("is a damaged {name} file: {error}")).hint("copy or download it again"),
-    }
-}
-
-/// Reads a [`ReadAt`] front to back.
-#[derive(Clone)]
-struct SourceReader {
-    source: Arc<dyn ReadAt>,
-    at: u64,
-}
-
-impl SourceReader {
-    fn new(source: Arc<dyn ReadAt>) -> Self {
-        Self { source, at: 0 }
-    }
-}
-
-impl Read for SourceReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.source.len().saturating_sub(self.at);
-        let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let Some(buffer) = buffer.get_mut(..count) else { return Ok(0) };
-        self.source.read_exact_at(buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for SourceReader {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            SeekFrom::End(by) => self.source.len().checked_add_signed(by),
-        };
-        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.at)
     }
 }
 

@@ -11,9 +11,9 @@ use tar::{Archive, Entry, EntryType};
 use super::budget::Counted;
 use super::members::{Bytes, Members};
 use super::spool::{Spool, Window};
-use super::{Packing, SourceReader, Unpacked, damaged};
+use super::{Packing, Unpacked, damaged};
 use crate::capture::limits::{Limit, Limits};
-use crate::capture::source::ReadAt;
+use crate::capture::source::{ReadAt, SourceReader};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What an entry is.

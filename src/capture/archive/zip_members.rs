@@ -10,8 +10,8 @@ use zip::{CompressionMethod, ZipArchive};
 use super::budget::{Budget, Counted};
 use super::members::{Bytes, Members, Open};
 use super::spool::{Spool, Window};
-use super::{Packing, SourceReader, Unpacked, damaged};
-use crate::capture::source::ReadAt;
+use super::{Packing, Unpacked, damaged};
+use crate::capture::source::{ReadAt, SourceReader};
 use crate::error::{Error, ErrorKind, Result};
 
 type Zip = ZipArchive<SourceReader>;

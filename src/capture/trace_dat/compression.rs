@@ -1,6 +1,8 @@
 //! How a version 7 file is compressed, and bounded decompression.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::io::{BufReader, Read};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -11,6 +13,9 @@ pub(super) enum Compression {
     Zlib,
     Zstd,
 }
+
+/// How much is read at a time where not all may be needed, in bytes.
+const PIECE: usize = 32 << 10;
 
 thread_local! {
     // Contexts are some 100 KiB each and are made once per thread, not per chunk.
@@ -64,7 +69,24 @@ impl Compression {
         match written {
             Ok(written) if written == size => Ok(()),
             Ok(written) => Err(Error::format(format!("{} data unpacks to {written} bytes, not {size}", self.name()))),
-            Err(why) => Err(Error::format(format!("{} data does not unpack: {why}", self.name()))),
+            Err(why) => Err(self.failed(why)),
         }
+    }
+
+    /// What `packed` unpacks to, from its beginning on, as far as somebody reads.
+    pub(super) fn reader(self, packed: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>> {
+        let packed = BufReader::with_capacity(PIECE, packed);
+        match self {
+            Self::None => Err(self.failed("the file says that it is not compressed")),
+            Self::Zlib => Ok(Box::new(flate2::bufread::ZlibDecoder::new(packed))),
+            Self::Zstd => match zstd::stream::read::Decoder::with_buffer(packed) {
+                Ok(decoder) => Ok(Box::new(decoder.single_frame())),
+                Err(error) => Err(self.failed(error)),
+            },
+        }
+    }
+
+    pub(super) fn failed(self, why: impl fmt::Display) -> Error {
+        Error::format(format!("{} data does not unpack: {why}", self.name()))
     }
 }

@@ -10,6 +10,8 @@ use crate::capture::ring_buffer::PageLayout;
 use crate::capture::source::{ReadAt, Reader};
 use std::sync::Arc;
 
+use crate::capture::bytes::Cursor;
+use crate::capture::kallsyms::{self, Pieces};
 use crate::capture::{CaptureInfo, Endian};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,35 +43,44 @@ pub(super) enum KallsymsPlace {
 }
 
 impl KallsymsPlace {
-    /// Reads the text.
+    /// The text.
     pub(super) fn read(
         self,
-        source: &dyn ReadAt,
+        source: &Arc<dyn ReadAt>,
         compression: Compression,
         endian: Endian,
         budget: &Budget,
-    ) -> Result<Vec<u8>> {
+    ) -> Result<Box<Pieces>> {
         let limits = budget.limits();
         match self {
             Self::Bytes(start, len) => {
-                let mut reader = Reader::new(source, start, start.saturating_add(len), endian);
-                reader.take_limited(len, limits, Limit::Section, "kallsyms")
+                limits.check(Limit::Section, len, "bytes of kallsyms").map_err(|error| error.at(start))?;
+                Ok(kallsyms::stored(Arc::clone(source), start, len))
             }
-            Self::Section(section) => {
-                let Some(mut bytes) = section.unpacked(source, compression, endian, budget)? else {
-                    return section.with_reader(source, compression, endian, budget, |reader| {
-                        let size = u64::from(reader.u32("the size of kallsyms")?);
-                        reader.take_limited(size, limits, Limit::Section, "kallsyms")
-                    });
-                };
-                let mut reader = Reader::inside(&bytes, section.start(), endian);
+            Self::Section(section) if section.compressed => {
+                let mut bytes = section.stream(source, compression, endian, budget)?;
+                let mut size = Vec::new();
+                while size.len() < 4 && bytes(4 - size.len(), &mut size)? {}
+                let mut left = Cursor::new(&size, 0, endian)
+                    .u32("the size of kallsyms")
+                    .map_err(|e| e.at(section.start()))? as usize;
+                Ok(Box::new(move |most, into| {
+                    let before = into.len();
+                    let more = bytes(most.min(left), into)?;
+                    left = left.saturating_sub(into.len() - before);
+                    if left > 0 && !more {
+                        let message = format!("kallsyms ends {left} bytes before its end");
+                        return Err(Error::format(message).at(section.start()));
+                    }
+                    Ok(left > 0)
+                }))
+            }
+            Self::Section(section) => section.with_reader(&**source, compression, endian, budget, |reader| {
                 let size = u64::from(reader.u32("the size of kallsyms")?);
+                let start = reader.position();
                 reader.skip(size, "kallsyms")?;
-                // Megabytes stay where they are: what stood before them becomes empty lines.
-                bytes.truncate(4 + size as usize);
-                bytes[..4].fill(b'\n');
-                Ok(bytes)
-            }
+                Ok(kallsyms::stored(Arc::clone(source), start, size))
+            }),
         }
     }
 }

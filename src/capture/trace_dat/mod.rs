@@ -113,7 +113,7 @@ fn read(path: &Path, source: Arc<dyn ReadAt>, limits: &Limits) -> Result<Capture
     warn_of_split(&buffers, &mut meta);
     let Metadata { mut info, notes, kallsyms, budget, .. } = meta;
     info.kallsyms = kallsyms
-        .map(|place| Arc::new(Kallsyms::lazy(move || place.read(&*source, compression, header.endian, &budget))));
+        .map(|place| Arc::new(Kallsyms::lazy(move || place.read(&source, compression, header.endian, &budget))));
     notes.store(&mut info);
     Ok(Capture { path: path.to_path_buf(), endian: header.endian, info, formats, buffers })
 }

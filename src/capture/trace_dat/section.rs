@@ -1,12 +1,16 @@
 //! Sections of a version 7 file: a header of 16 bytes, then bytes that may be compressed.
 
+use std::io::Read;
+use std::sync::Arc;
+
 use super::Notes;
 use super::compression::Compression;
 use crate::capture::Endian;
 use crate::capture::archive::Budget;
+use crate::capture::kallsyms::Pieces;
 use crate::capture::limits::Limit;
-use crate::capture::source::{ReadAt, Reader};
-use crate::error::Result;
+use crate::capture::source::{ReadAt, Reader, SourceReader};
+use crate::error::{Error, Result};
 
 /// Bytes of a section header.
 const HEADER: u64 = 16;
@@ -70,7 +74,7 @@ impl Section {
     }
 
     /// The bytes after decompression, if they are compressed.
-    pub(super) fn unpacked(
+    fn unpacked(
         &self,
         source: &dyn ReadAt,
         compression: Compression,
@@ -81,16 +85,51 @@ impl Section {
             return Ok(None);
         }
         let mut reader = self.reader(source, endian);
+        let (packed, size) = self.sizes(&mut reader, budget)?;
+        let packed = reader.take(packed, u64::from(u32::MAX), "a compressed section")?;
+        let mut bytes = Vec::new();
+        compression.unpack(&packed, size, &mut bytes).map_err(|error| error.at(self.start()))?;
+        Ok(Some(bytes))
+    }
+
+    /// The bytes after decompression, piece by piece, of a section that is compressed.
+    pub(super) fn stream(
+        &self,
+        source: &Arc<dyn ReadAt>,
+        compression: Compression,
+        endian: Endian,
+        budget: &Budget,
+    ) -> Result<Box<Pieces>> {
+        let mut reader = self.reader(&**source, endian);
+        let (packed, size) = self.sizes(&mut reader, budget)?;
+        let at = reader.position();
+        reader.skip(packed, "a compressed section")?;
+        let packed = SourceReader::within(Arc::clone(source), at, reader.position());
+        let (start, mut left) = (self.start(), size);
+        let mut reader = compression.reader(packed).map_err(|error| error.at(start))?;
+        Ok(Box::new(move |most, into| {
+            let most = most.min(left);
+            into.reserve(most);
+            let read = reader.by_ref().take(most as u64).read_to_end(into);
+            let read = read.map_err(|error| compression.failed(error).at(start))?;
+            left -= read;
+            if read < most {
+                let message = format!("{} data unpacks to {} bytes, not {size}", compression.name(), size - left);
+                return Err(Error::format(message).at(start));
+            }
+            Ok(left > 0)
+        }))
+    }
+
+    /// How many compressed bytes come next, and how many they become.
+    fn sizes(&self, reader: &mut Reader<'_>, budget: &Budget) -> Result<(u64, usize)> {
         let packed = reader.u32("the section's compressed size")?;
         let unpacked = reader.u32("the section's unpacked size")?;
         let limits = budget.limits();
         limits.check(Limit::Section, unpacked.into(), "bytes of a section").map_err(|error| error.at(self.header))?;
         // Several may be unpacked, one may be named several times.
         budget.charge(unpacked.into()).map_err(|error| error.at(self.header))?;
-        let packed = reader.take(u64::from(packed), u64::from(u32::MAX), "a compressed section")?;
-        let mut bytes = Vec::new();
-        compression.unpack(&packed, unpacked as usize, &mut bytes).map_err(|error| error.at(self.start()))?;
-        Ok(Some(bytes))
+        Ok((packed.into(), unpacked as usize))
     }
 }
 

@@ -70,7 +70,7 @@ pub(in crate::capture) fn read(
         let (source, budget) = (Arc::clone(source), Arc::clone(budget));
         let place = meta.kallsyms;
         info.kallsyms = place
-            .map(|place| Arc::new(Kallsyms::lazy(move || place.read(&*source, Compression::None, endian, &budget))));
+            .map(|place| Arc::new(Kallsyms::lazy(move || place.read(&source, Compression::None, endian, &budget))));
     }
     Ok(meta.formats)
 }
