@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use kvm_timeline::capture::event_format::{EventFormat, FormatTable};
 use kvm_timeline::capture::ring_buffer::{EventIds, Origin, PageLayout, walk};
-use kvm_timeline::capture::{Chunk, Endian};
+use kvm_timeline::capture::{Chunk, Endian, Record};
 
 use super::drain;
 
@@ -25,9 +25,22 @@ pub fn run(data: &[u8]) {
         data_offset: 8 + long_size,
         sub_buffer: 1024 << (size & 3),
     };
-    let mut chunk = Chunk { data: pages.to_vec(), ..Chunk::default() };
-    walk(&layout, &IDS, Origin { cpu: 0, offset: 0, compressed: flags & 4 != 0 }, &mut chunk, 0);
-    drain::check(&chunk);
-    assert!(chunk.records.len() <= pages.len() / 4, "more events than there is room for");
-    assert!(chunk.damaged <= pages.len().div_ceil(layout.sub_buffer) as u64);
+    let origin = Origin { cpu: 0, offset: 0, compressed: flags & 4 != 0 };
+    let read = |pages: &[u8], from| {
+        let mut chunk = Chunk { data: pages.to_vec(), ..Chunk::default() };
+        walk(&layout, &IDS, origin, &mut chunk, from);
+        drain::check(&chunk);
+        assert!(chunk.records.len() <= (pages.len() - from) / 4, "more events than there is room for");
+        assert!(chunk.damaged <= (pages.len() - from).div_ceil(layout.sub_buffer) as u64);
+        chunk
+    };
+    read(pages, 0);
+    // What stands behind other bytes is read as if it stood alone.
+    let from = usize::from(size >> 2) * 97 % (pages.len() + 1);
+    let (joined, alone) = (read(pages, from), read(&pages[from..], 0));
+    assert_eq!((joined.records.len(), &joined.lost, joined.damaged), (alone.records.len(), &alone.lost, alone.damaged));
+    for (a, b) in joined.records.iter().zip(&alone.records) {
+        let place = |record: &Record, from| (record.at as usize - from, record.len, record.ts, record.event, record.flags);
+        assert_eq!(place(a, from), place(b, 0));
+    }
 }
