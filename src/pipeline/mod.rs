@@ -23,8 +23,8 @@ use merge::Merge;
 /// large enough that the three stages rarely wait for each other, small enough for the caches.
 const GROUP: usize = 24;
 /// What an event is taken to need in each stage: its payload and its place, then what is drawn of it. With the usual limit
-/// a group has at most 36,000 events, however long its chunks are.
-const EVENT_BYTES: u64 = 232;
+/// a group has at most 32,768 events, however long its chunks are.
+const EVENT_BYTES: u64 = 256;
 /// Groups that are in memory at a time, and what they are turned into.
 const STAGES: u64 = 4;
 
@@ -168,6 +168,7 @@ pub fn run<C: Consumer>(
             wanted = &[];
             free = spare;
             merge.recycle(&mut free);
+            trim(&mut free, groups.get(n + 2).map_or(0, |group| group.len()));
             if !more {
                 break;
             }
@@ -243,6 +244,12 @@ fn schedule(lanes: &[Lane<'_>]) -> Vec<Scheduled> {
     }
     plan.sort_by_key(|s| (s.start, s.lane, s.at));
     plan
+}
+
+/// Keeps `needed` chunks to be read into. Each has grown to the largest that it ever held: more of them would be memory
+/// that nobody uses.
+fn trim(free: &mut Vec<Chunk>, needed: usize) {
+    free.drain(..free.len().saturating_sub(needed));
 }
 
 fn decode(

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::lane::{Lane, Ledger, Loaded};
 use super::merge::Merge;
-use super::{Consumer, Limits, Scheduled, schedule};
+use super::{Consumer, Limits, Scheduled, schedule, trim};
 use crate::capture::{Chunk, Record};
 use crate::clock::place::Placement;
 use crate::error::Result;
@@ -142,6 +142,8 @@ impl Pull {
         self.ready = decoded?;
         self.free = free;
         self.merge.recycle(&mut self.free);
+        let needed = self.group().len();
+        trim(&mut self.free, needed);
         Ok(true)
     }
 

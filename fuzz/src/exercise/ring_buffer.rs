@@ -40,7 +40,8 @@ pub fn run(data: &[u8]) {
     let (joined, alone) = (read(pages, from), read(&pages[from..], 0));
     assert_eq!((joined.records.len(), &joined.lost, joined.damaged), (alone.records.len(), &alone.lost, alone.damaged));
     for (a, b) in joined.records.iter().zip(&alone.records) {
-        let place = |record: &Record, from| (record.at as usize - from, record.len, record.ts, record.event, record.flags);
+        let place =
+            |record: &Record, from| (record.at as usize - from, record.len, record.ts, record.event, record.flags);
         assert_eq!(place(a, from), place(b, 0));
     }
 }

@@ -17,6 +17,11 @@ pub(super) fn function(line: &[u8]) -> Option<(u64, &[u8])> {
     if is_function(*kind) { named(some_digits(digits)?, name) } else { None }
 }
 
+/// Whether a line names a module.
+pub(super) fn is_module(line: &[u8]) -> bool {
+    line.trim_ascii_end().ends_with(b"]")
+}
+
 fn is_function(kind: u8) -> bool {
     matches!(kind, b't' | b'T' | b'w' | b'W')
 }

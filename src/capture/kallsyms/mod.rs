@@ -37,8 +37,8 @@ type Open = dyn Fn() -> Result<Box<Pieces>> + Send + Sync;
 
 /// The functions of a recorded kernel.
 ///
-/// The kernel writes its own functions in order and its modules' behind them. What lies between two functions in order is
-/// found without a look at what comes behind them.
+/// The kernel writes its own functions in order and its modules' behind them. What lies between two of its own is found without
+/// a look at what comes behind them.
 pub struct Kallsyms {
     open: Box<Open>,
     reading: Mutex<Option<Reading>>,
@@ -192,24 +192,31 @@ mod tests {
         prop::sample::select(&["", " [m]", "\t[m]"])
     }
 
+    /// A function's start, name, and whether it is a module's.
+    type Function<'a> = (u64, &'a str, bool);
+
     /// Functions as the plainest way reads them.
-    fn functions(text: &str) -> Vec<(u64, &str)> {
+    fn functions(text: &str) -> Vec<Function<'_>> {
         let functions = text.lines().filter_map(|line| {
             let mut words = line.split([' ', '\t']);
             let (address, kind, name) = (words.next()?, words.next()?, words.next()?);
             let start = u64::from_str_radix(address, 16).ok()?;
-            ("tTwW".contains(kind) && start != 0).then_some((start, name))
+            ("tTwW".contains(kind) && start != 0).then_some((start, name, words.next().is_some()))
         });
         functions.collect()
     }
 
     /// The function of an address as the plainest way finds it.
-    fn plain<'a>(functions: &[(u64, &'a str)], address: u64) -> Option<(u64, &'a str)> {
-        let ordered = functions.iter().zip(functions.iter().skip(1)).take_while(|(a, b)| a.0 <= b.0).count() + 1;
-        let last = |of: &[(u64, &'a str)]| of.iter().rev().filter(|f| f.0 <= address).max_by_key(|f| f.0).copied();
-        let ordered = functions.get(..ordered).unwrap_or(&[]);
-        let within = ordered.last().is_some_and(|last| address <= last.0);
-        last(ordered).filter(|_| within).or_else(|| last(functions))
+    fn plain<'a>(functions: &[Function<'a>], address: u64) -> Option<(u64, &'a str)> {
+        let last = |of: &[Function<'a>]| {
+            let found = of.iter().rev().filter(|f| f.0 <= address).max_by_key(|f| f.0)?;
+            Some((found.0, found.1))
+        };
+        let before = std::iter::once(0).chain(functions.iter().map(|f| f.0));
+        let own = functions.iter().zip(before).take_while(|(f, before)| f.0 >= *before && !f.2).count();
+        let own = functions.get(..own).unwrap_or(&[]);
+        let within = own.last().is_some_and(|last| address <= last.0);
+        last(own).filter(|_| within).or_else(|| last(functions))
     }
 
     proptest! {
@@ -224,7 +231,9 @@ mod tests {
             let ordered = ordered.index(lines.len() + 1);
             let (mut at, mut text) = (0, String::new());
             for (index, &(step, kind, length, (digits, module))) in lines.iter().enumerate() {
-                at = if index < ordered { at + step } else { (index as u64 * 37 % 200) * step };
+                let (next, module) =
+                    if index < ordered { (at + step, "") } else { ((index as u64 * 37 % 200) * step, module) };
+                at = next;
                 text += &format!("{at:0digits$x} {kind} n{index}{:x<length$}{module}\n", "");
             }
             let (symbols, functions) = (in_pieces(&text, piece), functions(&text));

@@ -1,7 +1,7 @@
 //! Some of a kernel's functions, and where to go on reading.
 
 use super::Pieces;
-use super::line::{function, name_at};
+use super::line::{function, is_module, name_at};
 use crate::error::Result;
 
 /// Where a function starts, and where its line stands in the text.
@@ -24,11 +24,11 @@ const STRETCH: usize = 1 << 10;
 /// The lines of functions, and how to find an address in them.
 pub(super) struct Part {
     text: Vec<u8>,
-    /// Functions in order, behind those of all parts before.
+    /// The kernel's own functions, in order, behind those of all parts before.
     ordered: Vec<Stretch>,
     /// The last of them starts here; 0 where there is none.
     last: u64,
-    /// The functions from the first that is out of order to the end, by address.
+    /// The functions from the first that is a module's, or out of order, to the end, by address.
     others: Vec<Function>,
     /// There is no part behind this one.
     pub(super) end: bool,
@@ -36,25 +36,26 @@ pub(super) struct Part {
 
 /// Where reading has got to.
 pub(super) struct Reading {
-    pieces: Box<Pieces>,
+    /// `None` where there is no more text: a decompressor takes as much memory as the text.
+    pieces: Option<Box<Pieces>>,
     /// A line whose end has not been read.
     begun: Vec<u8>,
     /// Where the last function in order starts.
     last: u64,
-    /// There may be more text.
-    more: bool,
 }
 
 impl Reading {
     pub(super) fn new(pieces: Box<Pieces>) -> Self {
-        Self { pieces, begun: Vec::new(), last: 0, more: true }
+        Self { pieces: Some(pieces), begun: Vec::new(), last: 0 }
     }
 
     /// Reads until `text` has about `size` bytes.
     fn fill(&mut self, text: &mut Vec<u8>, size: usize) -> Result<()> {
-        while self.more && text.len() < size {
-            let read = (self.pieces)(size - text.len(), text);
-            self.more = matches!(read, Ok(true));
+        while let Some(pieces) = self.pieces.as_mut().filter(|_| text.len() < size) {
+            let read = pieces(size - text.len(), text);
+            if !matches!(read, Ok(true)) {
+                self.pieces = None;
+            }
             read?;
         }
         Ok(())
@@ -72,13 +73,14 @@ impl Reading {
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
             let len = match memchr::memchr(b'\n', rest) {
                 Some(feed) => feed + 1,
-                None if self.more => break,
+                None if self.pieces.is_some() => break,
                 None => rest.len(),
             };
             let line = at..at + len;
             at = line.end;
             let Some((address, _)) = text.get(line.clone()).and_then(function) else { continue };
-            let in_order = part.others.is_empty();
+            let first = part.others.is_empty();
+            let in_order = first && address >= self.last && !text.get(line.clone()).is_some_and(is_module);
             // Another name of it.
             if in_order && address == self.last {
                 continue;
@@ -87,7 +89,7 @@ impl Reading {
             text.copy_within(line, kept);
             let (Ok(start), Ok(end)) = (u32::try_from(kept), u32::try_from(kept + len)) else { break };
             kept += len;
-            if in_order && address > self.last {
+            if in_order {
                 match part.ordered.last_mut() {
                     Some(stretch) if (end - stretch.start) as usize <= STRETCH => stretch.end = end,
                     _ => part.ordered.push(Stretch { address, start, end }),
@@ -96,7 +98,7 @@ impl Reading {
                 part.last = address;
                 continue;
             }
-            if in_order {
+            if first {
                 result = result.and(self.fill(&mut text, usize::MAX));
             }
             part.others.push(Function { address, line: start });
@@ -105,7 +107,7 @@ impl Reading {
         text.truncate(kept);
         text.shrink_to_fit();
         part.text = text;
-        part.end = !self.more;
+        part.end = self.pieces.is_none();
         part.ordered.shrink_to_fit();
         part.others.shrink_to_fit();
         part.others.sort_by_key(|f| f.address);
@@ -138,7 +140,7 @@ impl Part {
         Some((start, name_at(name)))
     }
 
-    /// The last function out of order that starts at `address` or before.
+    /// The last of the other functions that starts at `address` or before.
     pub(super) fn find_other(&self, address: u64) -> Option<(u64, &[u8])> {
         let index = self.others.partition_point(|f| f.address <= address).checked_sub(1)?;
         let rest = self.text.get(self.others.get(index)?.line as usize..)?;

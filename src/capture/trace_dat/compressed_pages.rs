@@ -157,6 +157,8 @@ impl ChunkSource for CompressedPages {
         scratch.resize(scratch.len().max(len), 0);
         let packed = scratch.get_mut(..len).unwrap_or_default();
         let read = self.file.read(packed, offset);
+        // Room that grows by itself would be up to twice as much.
+        chunk.data.reserve_exact(usize::try_from(unpacked).unwrap_or(0));
         let (mut at, mut left) = (0, unpacked);
         while read.is_ok() && at < len {
             let from = offset + at as u64;
