@@ -112,6 +112,30 @@ fn metadata_is_that_of_trace_cmd() {
 }
 
 #[test]
+fn symbols_that_break_off_have_a_beginning() {
+    for (name, why) in FILES.into_iter().zip(["zstd data", "zlib data"]) {
+        let mut bytes = std::fs::read(fixture(name)).unwrap();
+        // The header of the section of symbols: id 19, compressed; its size is at byte 8, then the compressed size.
+        let size = |bytes: &[u8], at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
+        let is_it = |at: &usize| bytes[*at..].starts_with(&[19, 0, 1, 0]) && size(&bytes, at + 8) > 100_000;
+        let section = (0..bytes.len() - 24).find(is_it).expect("symbols");
+        let half = size(&bytes, section + 16) / 2;
+        bytes[section + 16..section + 20].copy_from_slice(&(half as u32).to_le_bytes());
+        let capture = open(bytes).unwrap();
+        let symbols = capture.info.kallsyms.as_ref().expect("symbols");
+        let early = Some((0xffff_ffff_88b5_8f60, "tick_sched_timer"));
+        assert_eq!(symbols.find(0xffff_ffff_88b5_8fdf), early);
+        assert!(symbols.failure().is_none());
+        // A wrong name would be worse than none.
+        assert_eq!(symbols.find(0xffff_ffff_c04f_d041), None);
+        let error = symbols.failure().expect("no end").to_string();
+        assert!(error.contains(why) && error.starts_with(&format!("at byte {:#x}: ", section + 16)), "{error}");
+        // Asking again changes nothing.
+        assert_eq!(symbols.find(0xffff_ffff_88b5_8fdf), early);
+    }
+}
+
+#[test]
 fn records_find_their_formats() {
     let capture = capture::open(fixture(FILES[0])).unwrap();
     let index = capture.formats.find("sched", "sched_switch").unwrap();

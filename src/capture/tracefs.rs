@@ -320,11 +320,15 @@ impl Copy<'_> {
         let Some(entry) = find(entries, &["kallsyms"]) else { return Ok(None) };
         let path = directory.join(&entry.name);
         let (shown, packed, budget) = (self.tree.shown(&path), self.tree.open(&path)?, Arc::clone(self.budget));
+        if packed.is_empty() {
+            return Ok(None);
+        }
         let symbols = Kallsyms::lazy(move || {
             let source = archive::unpack_file(&shown, Arc::clone(&packed), &budget)?;
             budget.limits().check(Limit::Section, source.len(), "bytes of a text").map_err(|e| e.in_file(&shown))?;
-            let len = source.len();
-            Ok(kallsyms::stored(source, 0, len))
+            let (len, shown) = (source.len(), shown.clone());
+            let mut pieces = kallsyms::stored(source, 0, len);
+            Ok(Box::new(move |most, into| pieces(most, into).map_err(|error| error.in_file(&shown))))
         });
         Ok(Some(Arc::new(symbols)))
     }

@@ -49,6 +49,8 @@ const flags = [
 const chromium = spawn(browser, flags, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'], detached: true });
 const gone = new Promise((exited) => chromium.on('exit', exited));
 const [, , , to, from] = chromium.stdio;
+// `gone` says so.
+to.on('error', () => {});
 
 // The DevTools protocol over two pipes: messages of JSON, each with a NUL behind it.
 let next = 0;
@@ -67,9 +69,11 @@ function ask(method, params = {}, sessionId = undefined) {
   next += 1;
   const id = next;
   to.write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
-  return new Promise((done, fail) => {
+  const answered = new Promise((done, fail) => {
     answers.set(id, (answer) => (answer.error ? fail(new Error(`${method}: ${answer.error.message}`)) : done(answer.result)));
   });
+  const ended = gone.then(() => Promise.reject(new Error(`${method}: the browser has ended`)));
+  return Promise.race([answered, ended]);
 }
 
 // Those that were killed may not all have ended: one of them may put a file into a folder that is being removed. What cannot
@@ -100,7 +104,11 @@ try {
     left = wanted.filter((row) => !shown.includes(row));
   }
 } finally {
-  process.kill(-chromium.pid, 'SIGKILL');
+  try {
+    process.kill(-chromium.pid, 'SIGKILL');
+  } catch {
+    // All of them have ended.
+  }
   server.close();
   await gone;
   await remove(profile);

@@ -30,8 +30,19 @@ pub(super) struct Part {
     last: u64,
     /// The functions from the first that is a module's, or out of order, to the end, by address.
     others: Vec<Function>,
-    /// There is no part behind this one.
-    pub(super) end: bool,
+    /// What comes behind this part.
+    pub(super) next: Next,
+}
+
+/// What comes behind a part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another part.
+    Part,
+    /// Nothing: this is the end of the text.
+    Nothing,
+    /// Nobody knows: the text cannot be read any further.
+    Unknown,
 }
 
 /// Where reading has got to.
@@ -52,8 +63,9 @@ impl Reading {
     /// Reads until `text` has about `size` bytes.
     fn fill(&mut self, text: &mut Vec<u8>, size: usize) -> Result<()> {
         while let Some(pieces) = self.pieces.as_mut().filter(|_| text.len() < size) {
-            let read = pieces(size - text.len(), text);
-            if !matches!(read, Ok(true)) {
+            let before = text.len();
+            let read = pieces(size - before, text);
+            if !matches!(read, Ok(true)) || text.len() == before {
                 self.pieces = None;
             }
             read?;
@@ -68,12 +80,13 @@ impl Reading {
     pub(super) fn part(&mut self, size: usize) -> (Part, Result<()>) {
         let mut text = std::mem::take(&mut self.begun);
         let mut result = self.fill(&mut text, size);
-        let mut part = Part::none();
+        let mut part = Part::none(Next::Nothing);
         let (mut at, mut kept) = (0, 0);
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
             let len = match memchr::memchr(b'\n', rest) {
                 Some(feed) => feed + 1,
-                None if self.pieces.is_some() => break,
+                // A line that goes on, or that has broken off.
+                None if self.pieces.is_some() || result.is_err() => break,
                 None => rest.len(),
             };
             let line = at..at + len;
@@ -107,7 +120,11 @@ impl Reading {
         text.truncate(kept);
         text.shrink_to_fit();
         part.text = text;
-        part.end = self.pieces.is_none();
+        part.next = match (&self.pieces, &result) {
+            (_, Err(_)) => Next::Unknown,
+            (Some(_), Ok(())) => Next::Part,
+            (None, Ok(())) => Next::Nothing,
+        };
         part.ordered.shrink_to_fit();
         part.others.shrink_to_fit();
         part.others.sort_by_key(|f| f.address);
@@ -117,13 +134,18 @@ impl Reading {
 }
 
 impl Part {
-    /// Without functions, the last one.
-    pub(super) fn none() -> Self {
-        Self { text: Vec::new(), ordered: Vec::new(), last: 0, others: Vec::new(), end: true }
+    /// Without functions.
+    pub(super) fn none(next: Next) -> Self {
+        Self { text: Vec::new(), ordered: Vec::new(), last: 0, others: Vec::new(), next }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.ordered.is_empty() && self.others.is_empty()
+    }
+
+    /// Whether it has functions in order.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.last != 0
     }
 
     /// Whether no function in order behind this part starts at `address` or before.

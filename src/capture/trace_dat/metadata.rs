@@ -78,6 +78,7 @@ impl KallsymsPlace {
             Self::Section(section) => section.with_reader(&**source, compression, endian, budget, |reader| {
                 let size = u64::from(reader.u32("the size of kallsyms")?);
                 let start = reader.position();
+                limits.check(Limit::Section, size, "bytes of kallsyms").map_err(|error| error.at(start))?;
                 reader.skip(size, "kallsyms")?;
                 Ok(kallsyms::stored(Arc::clone(source), start, size))
             }),

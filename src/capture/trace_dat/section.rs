@@ -1,6 +1,6 @@
 //! Sections of a version 7 file: a header of 16 bytes, then bytes that may be compressed.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::Notes;
@@ -10,7 +10,7 @@ use crate::capture::archive::Budget;
 use crate::capture::kallsyms::Pieces;
 use crate::capture::limits::Limit;
 use crate::capture::source::{ReadAt, Reader, SourceReader};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of a section header.
 const HEADER: u64 = 16;
@@ -107,15 +107,25 @@ impl Section {
         let packed = SourceReader::within(Arc::clone(source), at, reader.position());
         let (start, mut left) = (self.start(), size);
         let mut reader = compression.reader(packed).map_err(|error| error.at(start))?;
+        let failed = move |error: io::Error| match error.raw_os_error() {
+            Some(_) => Error::new(ErrorKind::Io, format!("cannot read a compressed section: {error}")).at(start),
+            None => compression.failed(error).at(start),
+        };
+        let wrong = move |bytes: usize| {
+            let message = format!("{} data unpacks to {bytes} bytes, not {size}", compression.name());
+            Error::format(message).at(start)
+        };
         Ok(Box::new(move |most, into| {
             let most = most.min(left);
             into.reserve(most);
-            let read = reader.by_ref().take(most as u64).read_to_end(into);
-            let read = read.map_err(|error| compression.failed(error).at(start))?;
+            let read = reader.by_ref().take(most as u64).read_to_end(into).map_err(failed)?;
             left -= read;
             if read < most {
-                let message = format!("{} data unpacks to {} bytes, not {size}", compression.name(), size - left);
-                return Err(Error::format(message).at(start));
+                return Err(wrong(size - left));
+            }
+            // Behind the last byte stands a checksum, if there is one.
+            if left == 0 && reader.read(&mut [0]).map_err(failed)? > 0 {
+                return Err(wrong(size + 1));
             }
             Ok(left > 0)
         }))
