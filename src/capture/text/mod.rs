@@ -81,10 +81,13 @@ fn open_chunked(path: &Path, source: Arc<dyn ReadAt>, clock: Option<Clock>, chun
     let mut names: Vec<_> = facts.streams.keys().map(|(prefix, _)| prefix.clone()).collect();
     names.dedup();
     let mut buffers: Vec<Buffer> = Vec::new();
+    let mut last = None;
     for ((prefix, cpu), pieces) in facts.streams {
-        let name = if names.len() > 1 { String::from_utf8_lossy(&prefix).into_owned() } else { String::new() };
-        if buffers.last().is_none_or(|buffer| buffer.name != name) {
+        // Two that are no UTF-8 may look alike, and are two.
+        if last.as_ref() != Some(&prefix) {
+            let name = if names.len() > 1 { String::from_utf8_lossy(&prefix).into_owned() } else { String::new() };
             buffers.push(Buffer { name, clock: clock.clone(), streams: Vec::new() });
+            last = Some(prefix);
         }
         let source = TextStream { shared: Arc::clone(&shared), pieces };
         if let Some(buffer) = buffers.last_mut() {

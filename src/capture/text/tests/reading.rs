@@ -1,7 +1,11 @@
 //! Whole texts.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::{CHUNK, open_chunked};
 use super::{KERNEL, all, fields, open, records, try_open};
-use crate::capture::Clock;
+use crate::capture::{Buffer, Clock};
 use crate::error::ErrorKind;
 
 #[test]
@@ -130,6 +134,17 @@ fn instances_are_buffers() {
     assert_eq!(names, ["", "tsc"]);
     assert_eq!(records(&capture, 0, 0)[0].2, "load");
     assert_eq!(records(&capture, 1, 1)[0].2, "unload");
+}
+
+#[test]
+fn instances_that_look_alike_are_two() {
+    let line = |prefix: &[u8], cpu: u32| {
+        [prefix, format!(":           <idle>-0     [00{cpu}] 5: kvm_fpu: load\n").as_bytes()].concat()
+    };
+    let text = [b"cpus=2\n".to_vec(), line(b"a\xfe", 1), line(b"a\xff", 0)].concat();
+    let capture = open_chunked(Path::new("trace.txt"), Arc::new(text), None, CHUNK).expect("a text");
+    let cpus = |buffer: &Buffer| buffer.streams.iter().map(|stream| stream.cpu).collect::<Vec<_>>();
+    assert_eq!(capture.buffers.iter().map(cpus).collect::<Vec<_>>(), [[1], [0]]);
 }
 
 #[test]
