@@ -111,16 +111,42 @@ fn metadata_is_that_of_trace_cmd() {
     assert!(info.printk_formats.is_sorted());
 }
 
+/// A file, and where its section of symbols begins.
+fn symbols(name: &str) -> (Vec<u8>, usize) {
+    let bytes = std::fs::read(fixture(name)).unwrap();
+    // The section's id is 19, it is compressed, and its size is at byte 8.
+    let is_it = |at: &usize| bytes[*at..].starts_with(&[19, 0, 1, 0]) && number(&bytes, at + 8) > 100_000;
+    let section = (0..bytes.len() - 24).find(is_it).expect("symbols");
+    (bytes, section)
+}
+
+fn number(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(*bytes[at..].first_chunk().unwrap())
+}
+
+#[test]
+fn more_symbols_than_stated_are_told() {
+    for name in FILES {
+        let (mut bytes, section) = symbols(name);
+        // How much it unpacks to stands at byte 20.
+        let stated = number(&bytes, section + 20) - 100;
+        bytes[section + 20..section + 24].copy_from_slice(&stated.to_le_bytes());
+        let capture = open(bytes).unwrap();
+        let symbols = capture.info.kallsyms.as_ref().expect("symbols");
+        // Below all of them: everything is read.
+        assert_eq!(symbols.find(1), None);
+        let error = symbols.failure().expect("too many").to_string();
+        assert!(error.ends_with(&format!("data unpacks to more than {stated} bytes")), "{error}");
+    }
+}
+
 #[test]
 fn symbols_that_break_off_have_a_beginning() {
     for (name, why) in FILES.into_iter().zip(["zstd data", "zlib data"]) {
-        let mut bytes = std::fs::read(fixture(name)).unwrap();
-        // The header of the section of symbols: id 19, compressed; its size is at byte 8, then the compressed size.
-        let size = |bytes: &[u8], at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
-        let is_it = |at: &usize| bytes[*at..].starts_with(&[19, 0, 1, 0]) && size(&bytes, at + 8) > 100_000;
-        let section = (0..bytes.len() - 24).find(is_it).expect("symbols");
-        let half = size(&bytes, section + 16) / 2;
-        bytes[section + 16..section + 20].copy_from_slice(&(half as u32).to_le_bytes());
+        let (mut bytes, section) = symbols(name);
+        // The compressed size stands at byte 16.
+        let half = number(&bytes, section + 16) / 2;
+        bytes[section + 16..section + 20].copy_from_slice(&half.to_le_bytes());
         let capture = open(bytes).unwrap();
         let symbols = capture.info.kallsyms.as_ref().expect("symbols");
         let early = Some((0xffff_ffff_88b5_8f60, "tick_sched_timer"));

@@ -102,7 +102,7 @@ class Faults:
             outcome = "ended by the language's runtime, no output"
         elif "panicked" in errors:
             outcome, problem = "panics", errors
-        elif digest not in (None, self.expected) and not (code == 3 and "cannot be read" in errors):
+        elif digest not in (None, self.expected) and not (code == 3 and "kallsyms cannot be read" in errors):
             outcome, problem = "other output", "another file stands under the output's name"
         elif left and not may_leave:
             outcome, problem = "left behind", f"left behind: {left}"

@@ -61,9 +61,7 @@ impl KallsymsPlace {
                 let mut bytes = section.stream(source, compression, endian, budget)?;
                 let mut size = Vec::new();
                 while size.len() < 4 && bytes(4 - size.len(), &mut size)? {}
-                let mut left = Cursor::new(&size, 0, endian)
-                    .u32("the size of kallsyms")
-                    .map_err(|e| e.at(section.start()))? as usize;
+                let mut left = Cursor::new(&size, section.start(), endian).u32("the size of kallsyms")? as usize;
                 Ok(Box::new(move |most, into| {
                     let before = into.len();
                     let more = bytes(most.min(left), into)?;

@@ -111,9 +111,8 @@ impl Section {
             Some(_) => Error::new(ErrorKind::Io, format!("cannot read a compressed section: {error}")).at(start),
             None => compression.failed(error).at(start),
         };
-        let wrong = move |bytes: usize| {
-            let message = format!("{} data unpacks to {bytes} bytes, not {size}", compression.name());
-            Error::format(message).at(start)
+        let wrong = move |found: &str| {
+            Error::format(format!("{} data unpacks to {found} than {size} bytes", compression.name())).at(start)
         };
         Ok(Box::new(move |most, into| {
             let most = most.min(left);
@@ -121,11 +120,11 @@ impl Section {
             let read = reader.by_ref().take(most as u64).read_to_end(into).map_err(failed)?;
             left -= read;
             if read < most {
-                return Err(wrong(size - left));
+                return Err(wrong("fewer"));
             }
             // Behind the last byte stands a checksum, if there is one.
             if left == 0 && reader.read(&mut [0]).map_err(failed)? > 0 {
-                return Err(wrong(size + 1));
+                return Err(wrong("more"));
             }
             Ok(left > 0)
         }))
